@@ -1,0 +1,1 @@
+"""Compiled parts, built from native/ by meson."""

@@ -1,0 +1,238 @@
+"""The language of flows: what a flow may want, and what it is told.
+
+A flow is a generator without I/O. It yields one Want and is sent exactly one Event for it; its return
+value is the verdict. Whoever drives it (the service's loop, the engine's poll, a test) does the I/O:
+
+    Tell, Warn       -> Shown                    Ask, AskSecret -> Answer
+    Read, Commit     -> Found, Committed         Show           -> Shown
+    LookUp           -> LookedUp                 CheckPassword  -> Checked
+    Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
+    any of them      -> Aborted or Expired
+
+A driver that cannot do what is wanted throws a PamMfaError into the flow instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from .errors import AbortedError, DeadlineError, ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Show text; with `skippable` the user may end the Wait that follows."""
+
+    text: str
+    skippable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Show text as an error message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask, and let the answer be seen while it is typed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskSecret:
+    """Ask, and hide the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Ask the store; `query` is one of those in store/base.py."""
+
+    query: object
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Change the store: all operations (store/base.py) in one durable transaction, or none."""
+
+    operations: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for a device (`request` from devices/base.py) or only for time to pass (None).
+
+    Args:
+        until: end of the wait, in seconds of the session's clock.
+        skippable: the user may end it.
+    """
+
+    request: object | None
+    until: float
+    skippable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask the system's user database, off the loop and for two seconds at most.
+
+    Exactly one of the two: the groups of `user`, or the name of `uid`.
+    """
+
+    user: str | None = None
+    uid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPassword:
+    """Have the account's password checked by PAM service `pam-mfa`, in a process of its own."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Management only: hand one record to the CLI."""
+
+    record: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Tell, Warn or Show was passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the user typed, at most 512 bytes."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The store's answer to Read."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of each operation of Commit, in order; all of it is on disk."""
+
+    results: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The user's name (None: no such user) and the names of the groups asked for."""
+
+    name: str | None
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Whether the password was right."""
+
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTouch:
+    """The device waits for its user's touch."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReply:
+    """The device's answer, a fixed structure of devices/base.py."""
+
+    reply: object
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGone:
+    """The device ended without an answer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The user skipped a skippable wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The user gave up, or the peer is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The session's deadline, or the wait's, has passed."""
+
+
+Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | LookUp | CheckPassword | Show
+Event = (
+    Shown | Answer | Found | Committed | LookedUp | Checked | DeviceTouch | DeviceReply | DeviceGone | Skipped | Aborted | Expired
+)
+
+T = TypeVar("T")
+E = TypeVar("E")
+Steps = Generator[Want, Event, T]
+
+
+def expect(event: Event, kind: type[E]) -> E:
+    """The event, if it is the one the flow can go on with.
+
+    Raises:
+        AbortedError, DeadlineError: the session has ended.
+        ProtocolError: an event that was not asked for.
+    """
+    if isinstance(event, kind):
+        return event
+    if isinstance(event, Aborted):
+        raise AbortedError("aborted")
+    if isinstance(event, Expired):
+        raise DeadlineError("deadline")
+    raise ProtocolError(f"{type(event).__name__} where {kind.__name__} was wanted")
+
+
+def ask(text: str, secret: bool = True) -> Steps[str]:
+    """Sub-flow: ask and return what was typed."""
+    event = yield AskSecret(text) if secret else Ask(text)
+    return expect(event, Answer).text
+
+
+def read(query: object) -> Steps[Any]:
+    """Sub-flow: ask the store."""
+    return expect((yield Read(query)), Found).value
+
+
+def commit(*operations: object) -> Steps[tuple[Any, ...]]:
+    """Sub-flow: change the store in one transaction; returns a result for each operation."""
+    return expect((yield Commit(operations)), Committed).results
+
+
+def tell(text: str) -> Steps[None]:
+    """Sub-flow: show text."""
+    expect((yield Tell(text)), Shown)
+
+
+def warn(text: str) -> Steps[None]:
+    """Sub-flow: show an error message."""
+    expect((yield Warn(text)), Shown)
+
+
+def show(**record: Any) -> Steps[None]:
+    """Sub-flow: hand a record to the CLI."""
+    expect((yield Show(record)), Shown)

@@ -1,0 +1,200 @@
+"""What a store is asked and told, and what it promises. Factors and flows see stores through this file alone.
+
+Promises, kept by every store and tested by tests/contract:
+- A query is answered positively or raises a StoreError. "No such account" is an answer; silence is not.
+- `apply` is one durable transaction for each tuple of operations: all on disk, or none and a StoreError.
+- Rows are keyed by uid. An account stored under another name than the one asked for raises NameMismatch.
+- Columns that never change (uid, user, factor, id, material) are sealed and authenticated together.
+- Counters have their rows from enrolment on; a login only updates in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from ..throttle import Instant, Tally
+
+# The account that answers of unknown and unenrolled users are counted against, so that refusing them
+# costs what refusing an enrolled user costs. Its failures never lock anything.
+DECOY_UID = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One enrolled thing.
+
+    Args:
+        id: 32 lower-case hex digits, random.
+        uid, user: its owner.
+        factor: name of the factor in the registry.
+        label: the name its user gave it; the only text that may change.
+        material: what the factor needs to verify it, in the factor's own encoding; secret.
+        mark: the highest time step, the bits of the used recovery codes, the sign count.
+        created, used: integer seconds since the epoch, UTC; used is None before the first use.
+    """
+
+    id: str
+    uid: int
+    user: str
+    factor: str
+    label: str
+    material: bytes = field(repr=False)
+    mark: int = 0
+    created: int = 0
+    used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled."""
+
+    uid: int
+    user: str
+    credentials: tuple[Credential, ...] = ()
+    tallies: dict[str, Tally] = field(default_factory=dict)
+
+    def of(self, factor: str) -> tuple[Credential, ...]:
+        """The credentials of one factor, oldest first."""
+        return tuple(c for c in self.credentials if c.factor == factor)
+
+
+# ---------------------------------------------------------------------------------------------- queries
+
+
+@dataclass(frozen=True, slots=True)
+class FindAccount:
+    """-> Account. Raises NameMismatch where the uid is stored under another name."""
+
+    uid: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListAccounts:
+    """-> tuple of (uid, user), by uid: everybody with at least one credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptConfig:
+    """-> the last good text of the settings file, None where there never was one."""
+
+
+# ------------------------------------------------------------------------------------------- operations
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Use a credential: its mark must grow to `to` (time step, sign count)."""
+
+    credential: str
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """Use a credential: bit number `bit` of its mark must not be set yet (recovery codes)."""
+
+    credential: str
+    bit: int
+
+
+Use = Advance | Burn
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """-> Tried. One answer, counted before it is believed.
+
+    Where the tally lets the account answer at `at`: the failure is counted, then, if there is a `use`, the
+    use is made and the count is reset. Otherwise nothing changes.
+
+    Args:
+        uid: the account, or DECOY_UID.
+        factor: whose tally counts.
+        use: what the right answer uses up; None for a wrong answer.
+    """
+
+    uid: int
+    factor: str
+    use: Use | None
+    at: Instant
+
+
+class Tried(Enum):
+    """What became of an Attempt. Only ACCEPTED is a success."""
+
+    ACCEPTED = "accepted"
+    WRONG = "wrong"
+    REPLAYED = "replayed"
+    WAITING = "waiting"
+    DISABLED = "disabled"
+    GONE = "gone"  # the credential was removed while its user was typing
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """-> None. Add credentials with their counter and tally rows; the account row is made if need be.
+
+    A factor in `replace` loses the account's older credentials in the same transaction (a new set of
+    recovery codes). Raises NameMismatch.
+    """
+
+    credentials: tuple[Credential, ...]
+    replace: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """-> bool: whether that account has that credential."""
+
+    uid: int
+    credential: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """-> bool: whether that account had that credential. The last one takes the account row with it."""
+
+    uid: int
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """-> int: how many tallies were reset. Marks of `capped` above their number come down to it.
+
+    Args:
+        capped: (credential id, highest mark it may keep): a time step from a clock that ran ahead.
+    """
+
+    uid: int
+    capped: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepConfig:
+    """-> None. Remember a settings text that was found good."""
+
+    text: str
+
+
+Query = FindAccount | ListAccounts | KeptConfig
+Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig
+
+
+class Store(Protocol):
+    """One open store. Not thread-safe: the service gives each thread its own."""
+
+    def read(self, query: Query) -> Any:
+        """Answer a query. Raises StoreError."""
+
+    def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
+        """Run each tuple of operations in its own savepoint, then commit them all at once.
+
+        Returns, in order, each tuple's results, or the exception that undid that tuple alone. Raises
+        StoreError, with nothing changed, when the batch as a whole could not be made durable.
+        """
