@@ -1,0 +1,129 @@
+"""The flows that show and change what is enrolled: everything of the manage socket but enrolment itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .conversation import Steps, commit, read, show
+from .enroll import Desk, checked_label, permit, renew_recovery
+from .errors import RefusedError
+from .factors.recovery import SET, remaining
+from .store.base import Account, Credential, ListAccounts, Remove, Rename, Unlock
+from .throttle import Tally, remaining as seconds_left, standing
+
+SHORTEST_PREFIX = 4
+
+
+def list_credentials(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: one record for each credential, oldest first."""
+    account = yield from desk.account()
+    for credential in account.credentials:
+        yield from _show(desk, credential)
+
+
+def rename(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: give a credential another name."""
+    account = yield from desk.account()
+    credential = _find(account, args.get("credential"))
+    label = checked_label(args.get("label"), {c.label for c in account.credentials})
+    yield from permit(desk, account)
+    (done,) = yield from commit(Rename(desk.caller.uid, credential.id, label))
+    _must_exist(done)
+    yield from show(kind="renamed", id=credential.id, factor=credential.factor, label=label)
+
+
+def remove(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: remove a credential."""
+    account = yield from desk.account()
+    credential = _find(account, args.get("credential"))
+    yield from permit(desk, account)
+    (done,) = yield from commit(Remove(desk.caller.uid, credential.id))
+    _must_exist(done)
+    left = len(account.credentials) - 1
+    yield from show(kind="removed", id=credential.id, factor=credential.factor, label=credential.label, left=left)
+
+
+def recovery(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: how many recovery codes are left, or a new set."""
+    account = yield from desk.account()
+    if args.get("renew") is not True:
+        left = sum(remaining(c) for c in account.of("recovery"))
+        return (yield from show(kind="recovery_left", left=left, of=SET))
+    if not account.credentials:
+        raise RefusedError("not_found", "recovery codes come with the first credential: pam-mfa enroll")
+    yield from permit(desk, account)
+    yield from renew_recovery(desk)
+
+
+def unlock(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow, root only: forget failures, and take back marks of a clock that ran ahead."""
+    _root_only(desk)
+    account = yield from desk.account()
+    now = desk.now()
+    capped = []
+    for credential in account.credentials:
+        factor = desk.factors.get(credential.factor)
+        highest = factor.ceiling(credential, now) if factor else None
+        if highest is not None and credential.mark > highest:
+            capped.append((credential.id, highest))
+    (tallies,) = yield from commit(Unlock(desk.caller.uid, tuple(capped)))
+    yield from show(kind="unlocked", tallies=tallies, marks=len(capped))
+
+
+def status(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: what is enrolled, and whether answers are being taken."""
+    account = yield from desk.account()
+    counts: dict[str, int] = {}
+    for credential in account.credentials:
+        counts[credential.factor] = counts.get(credential.factor, 0) + 1
+    states = {name: _standing(desk, account.tallies.get(name, Tally())) for name in counts}
+    yield from show(kind="account", uid=account.uid, name=desk.caller.user, factors=counts, standing=states)
+
+
+def accounts(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow, root only: everybody who has a credential."""
+    _root_only(desk)
+    for uid, name in (yield from read(ListAccounts())):
+        yield from show(kind="account", uid=uid, name=name)
+
+
+def _standing(desk: Desk, tally: Tally) -> dict[str, Any]:
+    now = desk.now()
+    return {"state": standing(tally, now).value, "wait": seconds_left(tally, now)}
+
+
+def _show(desk: Desk, credential: Credential) -> Steps[None]:
+    factor = desk.factors.get(credential.factor)
+    return show(
+        kind="credential",
+        id=credential.id,
+        factor=credential.factor,
+        label=credential.label,
+        created=credential.created,
+        used=credential.used,
+        details=dict(factor.details(credential)) if factor else {},
+    )
+
+
+def _find(account: Account, wanted: object) -> Credential:
+    """The credential of that label, id, or id prefix that fits one alone. Raises RefusedError."""
+    if not isinstance(wanted, str):
+        raise RefusedError("invalid", "say which credential: its name or id as pam-mfa list shows them")
+    for credential in account.credentials:
+        if wanted in (credential.label, credential.id):
+            return credential
+    found = [c for c in account.credentials if len(wanted) >= SHORTEST_PREFIX and c.id.startswith(wanted)]
+    if len(found) != 1:
+        raise RefusedError("not_found", "no credential fits that name or id: see pam-mfa list")
+    return found[0]
+
+
+def _must_exist(done: bool) -> None:
+    if not done:
+        raise RefusedError("not_found", "that credential is gone: see pam-mfa list")
+
+
+def _root_only(desk: Desk) -> None:
+    if desk.caller.peer_uid != 0:
+        raise RefusedError("not_allowed", "only root may do this: use sudo")

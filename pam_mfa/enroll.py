@@ -1,0 +1,147 @@
+"""The flows that add credentials: who may, and what proves it.
+
+The first credential of an account costs its password (setting `first_enrolment`), every later change costs a
+proof with a credential that is already there. Root proves nothing: it could write the store's file anyway.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .config import FirstEnrolment, Settings
+from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
+from .errors import RefusedError
+from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made
+from .login import prove
+from .store.base import Account, Enrol, FindAccount
+from .throttle import Instant
+
+MAX_LABEL = 64
+MAX_CREDENTIALS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who manages which account.
+
+    Args:
+        session: id of this session, 32 hex digits.
+        peer_uid: of the process that asks, as the kernel says.
+        uid, user: the account that is managed: the peer's own, or any for root.
+        host: this host's name as authenticator apps show it.
+    """
+
+    session: str
+    peer_uid: int
+    uid: int
+    user: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the management flows work with.
+
+    Args:
+        caller: who asks.
+        settings: the settings in force.
+        factors: the registry.
+        now: reads both clocks.
+    """
+
+    caller: Caller
+    settings: Settings
+    factors: Mapping[str, Factor]
+    now: Callable[[], Instant]
+
+    def account(self) -> Steps[Account]:
+        """Sub-flow: the account that is managed, as the store knows it."""
+        account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
+        return account
+
+
+def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: prove who you are, make a credential, and with the first one a set of recovery codes too."""
+    factor = desk.factors.get(args.get("factor", ""))
+    if factor is None:
+        raise RefusedError("invalid", f"choose a factor: {', '.join(desk.factors)}")
+    account = yield from desk.account()
+    label = _label(args.get("label"), factor.name, account)
+    yield from permit(desk, account)
+    if factor.name == "recovery":
+        return (yield from renew_recovery(desk))
+    first = yield from factor.enrol(_enrolment(desk, label, args))
+    made = [first]
+    if not account.of("recovery"):
+        made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, "recovery codes", {}))))
+    yield from _store(made)
+
+
+def renew_recovery(desk: Desk) -> Steps[None]:
+    """Flow: a fresh set of recovery codes; the old set ends with the same transaction."""
+    made = yield from desk.factors["recovery"].enrol(_enrolment(desk, "recovery codes", {}))
+    yield from _store([made], replace=frozenset({"recovery"}))
+
+
+def permit(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the caller may change this account. Raises RefusedError."""
+    if desk.caller.peer_uid == 0:
+        return
+    if account.credentials:
+        yield from _prove_credential(desk, account)
+    elif desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
+        yield from _prove_password(desk)
+
+
+def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
+    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now)
+    enrolled = [name for name in desk.factors if account.of(name)]
+    proof = yield from prove(ceremony, enrolled, desk.factors)
+    if proof is None or proof.session != desk.caller.session or proof.uid != desk.caller.uid:
+        raise RefusedError("refused", "nothing was changed: a code of a credential you already have is needed")
+
+
+def _prove_password(desk: Desk) -> Steps[None]:
+    prompt = f"Password of {desk.caller.user}: "
+    for _ in range(MAX_TRIES):
+        password = yield from ask(prompt)
+        checked = expect((yield CheckPassword(desk.caller.user, password)), Checked)
+        if checked.right is True:
+            return
+        prompt = f"That was not right. Password of {desk.caller.user}: "
+    raise RefusedError("refused", "nothing was changed: the first credential needs the account's password")
+
+
+def _label(wanted: object, factor: str, account: Account) -> str:
+    """A label of the user's choice, or the factor's name with a number. Raises RefusedError."""
+    taken = {c.label for c in account.credentials}
+    if len(account.credentials) >= MAX_CREDENTIALS:
+        raise RefusedError("invalid", "this account has 20 credentials: remove one first with pam-mfa remove")
+    if wanted is None:
+        return next(name for n in range(1, MAX_CREDENTIALS + 2) if (name := f"{factor} {n}") not in taken)
+    return checked_label(wanted, taken)
+
+
+def checked_label(wanted: object, taken: set[str]) -> str:
+    """`wanted` if it can be a label: printable, 1 to 64 characters, not taken. Raises RefusedError."""
+    if not isinstance(wanted, str) or not wanted.isprintable() or not 1 <= len(wanted.strip()) <= MAX_LABEL:
+        raise RefusedError("invalid", f"a name has 1 to {MAX_LABEL} printable characters")
+    if wanted.strip() in taken:
+        raise RefusedError("invalid", "you already have a credential of that name: choose another one")
+    return wanted.strip()
+
+
+def _enrolment(desk: Desk, label: str, options: Mapping[str, Any]) -> Enrolment:
+    host = desk.settings.issuer or desk.caller.host
+    return Enrolment(desk.caller.uid, desk.caller.user, secrets.token_hex(16), label, host, desk.now, options)
+
+
+def _store(made: list[Made], replace: frozenset[str] = frozenset()) -> Steps[None]:
+    yield from commit(Enrol(tuple(m.credential for m in made), replace))
+    for credential in (m.credential for m in made):
+        yield from show(kind="enrolled", id=credential.id, factor=credential.factor, label=credential.label)
+    for record in (m.reveal for m in made if m.reveal):
+        yield from show(**record)

@@ -1,0 +1,137 @@
+"""What a factor is, and the ceremony in which it is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..conversation import Steps, commit
+from ..outcome import Proof
+from ..store.base import DECOY_UID, Account, Attempt, Credential, Tried, Use
+from ..throttle import Instant, Standing, Tally, standing
+
+MAX_TRIES = 3
+
+
+@dataclass(slots=True)
+class Ceremony:
+    """One account being proven in one session; it lives as long as the login or the change it protects.
+
+    Args:
+        session: id of the session, part of every proof.
+        uid: the account, None where there is no such user.
+        account: what the store knows of it; without credentials everything is asked and nothing fits.
+        now: reads both clocks.
+        tries: answers that may still be given.
+        reason: why the last answer was refused, for the audit record.
+    """
+
+    session: str
+    uid: int | None
+    account: Account
+    now: Callable[[], Instant]
+    tries: int = MAX_TRIES
+    reason: str = "unenrolled"
+
+
+class Factor(Protocol):
+    """One kind of credential. A factor is one file here and one line in the registry."""
+
+    name: str
+
+    def enrol(self, enrolment: Enrolment) -> Steps[Made]:
+        """Flow that makes a credential and, where it can be, proves that it works.
+
+        Raises RefusedError where the user could not prove it.
+        """
+
+    def details(self, credential: Credential) -> Mapping[str, Any]:
+        """What `pam-mfa list` may show of a credential; nothing secret."""
+
+    def ceiling(self, credential: Credential, now: Instant) -> int | None:
+        """The highest mark that the clock explains, None where marks do not come from a clock."""
+
+
+class CodeFactor(Factor, Protocol):
+    """A factor whose answer is typed. All of them share one prompt (factors/code.py)."""
+
+    def fits(self, answer: str) -> bool:
+        """Whether the answer has the form of this factor's codes."""
+
+    def match(self, credential: Credential, answer: str, now: Instant) -> Use | None:
+        """What the answer would use up if it is right. Constant time; changes nothing."""
+
+    def aftermath(self, credential: Credential, use: Use) -> str | None:
+        """What the user is told after this use."""
+
+
+class DeviceFactor(Factor, Protocol):
+    """A factor that waits for a device; it runs its own conversation."""
+
+    def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
+        """Flow to a proof, or None: skipped, declined, timed out, wrong. Uses `settle` to count and record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A credential about to be made.
+
+    Args:
+        uid, user: its owner.
+        id: 32 hex digits, fresh.
+        label: what its user calls it.
+        host: this host's name as authenticator apps show it.
+        now: reads both clocks.
+        options: of the factor, as the CLI sent them; checked by the factor.
+    """
+
+    uid: int
+    user: str
+    id: str
+    label: str
+    host: str
+    now: Callable[[], Instant]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def credential(self, factor: str, material: bytes, mark: int = 0) -> Credential:
+        """The finished credential."""
+        return Credential(self.id, self.uid, self.user, factor, self.label, material, mark, created=self.now().wall)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A credential that is not on disk yet.
+
+    Args:
+        credential: to be stored.
+        reveal: a record the user sees once it is stored, and never before: what is shown counts.
+    """
+
+    credential: Credential
+    reveal: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def comparable(ceremony: Ceremony, factor: str) -> bool:
+    """Whether an answer is compared at all: not during a wait, not when disabled."""
+    tally = ceremony.account.tallies.get(factor, Tally())
+    return standing(tally, ceremony.now()) is Standing.OPEN
+
+
+def settle(ceremony: Ceremony, factor: str, matched: tuple[Credential, Use] | None) -> Steps[Proof | None]:
+    """Count one answer, record its use, and only then make the proof.
+
+    An answer that cannot be counted on the account (nothing enrolled, a wait, disabled) is counted on the
+    decoy, so that it costs the same and tells nothing.
+    """
+    tried = Tried.GONE
+    if ceremony.uid is not None and ceremony.account.of(factor):
+        use = matched[1] if matched else None
+        (tried,) = yield from commit(Attempt(ceremony.uid, factor, use, ceremony.now()))
+        ceremony.reason = tried.value
+    if tried not in (Tried.ACCEPTED, Tried.WRONG, Tried.REPLAYED):
+        yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now()))
+    if tried is not Tried.ACCEPTED or matched is None or ceremony.uid is None:
+        return None
+    credential = matched[0]
+    return Proof(ceremony.session, ceremony.uid, factor, credential.id, credential.label)

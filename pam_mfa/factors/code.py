@@ -1,0 +1,46 @@
+"""The one prompt that all typed codes share, and its three tries."""
+
+from __future__ import annotations
+
+from ..conversation import Steps, ask, tell
+from ..outcome import Proof
+from ..store.base import Credential, Use
+from .base import Ceremony, CodeFactor, comparable, settle
+
+PROMPT = "Verification code: "
+# The same words whatever was wrong: before the first factor has passed nobody learns who is enrolled.
+AGAIN = "Not accepted (each code works once). Verification code: "
+
+
+def prove(ceremony: Ceremony, factors: tuple[CodeFactor, ...]) -> Steps[Proof | None]:
+    """Flow: ask until an answer is right or the tries are spent; None when they are."""
+    prompt = PROMPT
+    while ceremony.tries > 0:
+        ceremony.tries -= 1
+        answer = yield from ask(prompt)
+        proof = yield from _judge(ceremony, factors, answer)
+        if proof is not None:
+            return proof
+        prompt = AGAIN
+    return None
+
+
+def _judge(ceremony: Ceremony, factors: tuple[CodeFactor, ...], answer: str) -> Steps[Proof | None]:
+    # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
+    factor = next((f for f in factors if f.fits(answer)), None)
+    matched = _match(ceremony, factor, answer) if factor else None
+    proof = yield from settle(ceremony, (factor or factors[0]).name, matched)
+    if proof is not None and factor and matched and (text := factor.aftermath(*matched)):
+        yield from tell(text)
+    return proof
+
+
+def _match(ceremony: Ceremony, factor: CodeFactor, answer: str) -> tuple[Credential, Use] | None:
+    if not comparable(ceremony, factor.name):
+        return None
+    found = None
+    for credential in ceremony.account.of(factor.name):  # all of them, always: time tells nothing
+        use = factor.match(credential, answer, ceremony.now())
+        if use is not None:
+            found = (credential, use)
+    return found

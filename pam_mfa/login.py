@@ -1,0 +1,108 @@
+"""The flow of one login: store, policy, factors, verdict.
+
+Whoever cannot be let in - unknown, not enrolled, waiting, disabled - is asked like everybody else and gives
+three answers before the refusal: until the first factor has passed nobody learns which of these it was.
+The audit record says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+from .config import Settings
+from .conversation import LookedUp, LookUp, Steps, expect, read
+from .factors import code
+from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor
+from .outcome import Outcome, Proof, Verdict, grant
+from .policy import Entry, Facts, decide, wants_groups
+from .store.base import DECOY_UID, Account, FindAccount
+from .throttle import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who wants in, and where.
+
+    Args:
+        session: id of this session, 32 hex digits.
+        peer_uid: of the process that asks, as the kernel says.
+        service, user, uid, ruser, rhost, tty: as in wire.Hello.
+    """
+
+    session: str
+    peer_uid: int
+    service: str
+    user: str
+    uid: int | None
+    ruser: str = ""
+    rhost: str = ""
+    tty: str = ""
+
+
+def login(
+    request: Request, settings: Settings, factors: Mapping[str, Factor], now: Callable[[], Instant]
+) -> Steps[Verdict]:
+    """Flow of one login. Returns its verdict; raises PamMfaError where none can be reached."""
+    if not (yield from _peer_may_ask(request)):
+        return Verdict(Outcome.DENIED, "peer_denied")
+    rule = settings.rule(request.service)
+    account = yield from _find(request)
+    groups = (yield from _groups(request.user)) if wants_groups(rule, request.uid is not None) else frozenset()
+    decision = decide(rule, Facts(request.uid is not None, bool(account.credentials), groups))
+    if decision.entry is Entry.EXEMPT:
+        return Verdict(Outcome.EXEMPT, decision.reason)
+    ceremony = Ceremony(request.session, request.uid, account, now)
+    proof = yield from prove(ceremony, rule.methods, factors)
+    if proof is None or request.uid is None:
+        return Verdict(Outcome.DENIED if ceremony.tries else Outcome.TRIES_SPENT, ceremony.reason)
+    return grant(proof, request.session, request.uid)
+
+
+def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Factor]) -> Steps[Proof | None]:
+    """Flow: offer the methods in their order until one is proven. Codes that follow each other share a prompt."""
+    for device, run in groupby((factors[name] for name in methods), key=_is_device):
+        if ceremony.tries <= 0:
+            return None
+        proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run)))
+        if proof is not None:
+            return proof
+    return None
+
+
+def _devices(ceremony: Ceremony, factors: Iterable[Factor]) -> Steps[Proof | None]:
+    for factor in cast("Iterable[DeviceFactor]", factors):
+        proof = yield from factor.prove(ceremony)
+        if proof is not None:
+            return proof
+    return None
+
+
+def _codes(factors: Iterable[Factor]) -> tuple[CodeFactor, ...]:
+    return tuple(cast("Iterable[CodeFactor]", factors))
+
+
+def _is_device(factor: Factor) -> bool:
+    return hasattr(factor, "prove")
+
+
+def _peer_may_ask(request: Request) -> Steps[bool]:
+    """uid 0 may ask for anyone; everybody else for the account of that uid alone, by the name the system knows."""
+    if request.peer_uid == 0:
+        return True
+    if request.uid != request.peer_uid:
+        return False
+    return expect((yield LookUp(uid=request.peer_uid)), LookedUp).name == request.user
+
+
+def _find(request: Request) -> Steps[Account]:
+    # An unknown user costs the same look-up as a known one.
+    uid = DECOY_UID if request.uid is None else request.uid
+    account: Account = yield from read(FindAccount(uid, request.user))
+    return account
+
+
+def _groups(user: str) -> Steps[frozenset[str]]:
+    return expect((yield LookUp(user=user)), LookedUp).groups
