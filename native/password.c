@@ -1,0 +1,186 @@
+/* pam-mfa-password: tells user pam-mfa whether a password is right for an account, by the PAM service "pam-mfa".
+ * Runs as root, listens on fd 3; one connection is one request is one child. Frames: see README.md. */
+#include "root.h"
+#include "watchdog.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <security/pam_appl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { VERSION = 1, TYPE_PASSWORD = 0x07, TYPE_RESULT = 0x1f, HEADER = 4, FIELD_HEADER = 3, MAX_FRAME = 4100 };
+enum { TAG_NONCE = 1, TAG_USER, TAG_PASSWORD, TAGS = TAG_PASSWORD };
+enum { NONCE = 16, MAX_USER = 255, MAX_PASSWORD = 512 };
+enum { PROVEN = 0x96, NOT_PROVEN = 0x69 }; /* words of their own: neither is a login's GRANTED */
+enum { MAX_CHILDREN = 4, TOTAL_SECONDS = 30, FRAME_SECONDS = 2 };
+
+struct request {
+    char nonce[NONCE], user[MAX_USER + 1], password[MAX_PASSWORD + 1];
+    int prompts;
+};
+
+/* Copies one field; -1 where its length or, for text, its content is wrong. */
+static int read_field(struct request *request, int tag, const unsigned char *value, size_t size) {
+    if (tag == TAG_NONCE && size == NONCE) {
+        memcpy(request->nonce, value, size);
+        return 0;
+    }
+    char *text = tag == TAG_USER ? request->user : request->password;
+    size_t most = tag == TAG_USER ? MAX_USER : MAX_PASSWORD;
+    if ((tag != TAG_USER && tag != TAG_PASSWORD) || size == 0 || size > most || memchr(value, 0, size))
+        return -1;
+    memcpy(text, value, size);
+    text[size] = 0;
+    return 0;
+}
+
+/* 0 where the frame is a whole PASSWORD frame with each field exactly once. */
+static int read_request(struct request *request, const unsigned char *frame, size_t size) {
+    unsigned seen = 0;
+    if (size < HEADER || frame[0] != VERSION || frame[1] != TYPE_PASSWORD ||
+        ((size_t)frame[2] << 8 | frame[3]) != size - HEADER)
+        return -1;
+    for (size_t at = HEADER; at < size;) {
+        if (size - at < FIELD_HEADER)
+            return -1;
+        int tag = frame[at];
+        size_t length = (size_t)frame[at + 1] << 8 | frame[at + 2];
+        at += FIELD_HEADER;
+        if (tag < 1 || tag > TAGS || seen & 1U << tag || length > size - at ||
+            read_field(request, tag, frame + at, length) < 0)
+            return -1;
+        seen |= 1U << tag;
+        at += length;
+    }
+    return seen == (1U << TAG_NONCE | 1U << TAG_USER | 1U << TAG_PASSWORD) ? 0 : -1;
+}
+
+/* POSIX's portable names: none that a module could take for a path, an option or a pattern. */
+static int is_portable(const char *name) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    size_t size = strspn(name, letters);
+    return size && name[0] != '-' && name[0] != '.' && (!name[size] || !strcmp(name + size, "$"));
+}
+
+/* The first hidden prompt gets the password; a stack that asks for more is not for us to answer. */
+static int converse(int count, const struct pam_message **messages, struct pam_response **responses, void *data) {
+    struct request *request = data;
+    struct pam_response *answers = calloc((size_t)count, sizeof *answers);
+    if (!answers)
+        return PAM_BUF_ERR;
+    for (int i = 0; i < count; i++) {
+        int style = messages[i]->msg_style;
+        if (style == PAM_TEXT_INFO || style == PAM_ERROR_MSG)
+            continue;
+        if (style == PAM_PROMPT_ECHO_OFF && request->prompts++ == 0 && (answers[i].resp = strdup(request->password)))
+            continue;
+        for (int j = 0; j < i; j++)
+            if (answers[j].resp) {
+                explicit_bzero(answers[j].resp, strlen(answers[j].resp));
+                free(answers[j].resp);
+            }
+        free(answers);
+        return PAM_CONV_ERR;
+    }
+    *responses = answers;
+    return PAM_SUCCESS;
+}
+
+static int is_right(struct request *request) {
+    const struct pam_conv conversation = {converse, request};
+    pam_handle_t *pam = NULL;
+    int right = 0;
+    if (pam_start("pam-mfa", request->user, &conversation, &pam) != PAM_SUCCESS)
+        return 0;
+    int code = pam_authenticate(pam, PAM_DISALLOW_NULL_AUTHTOK);
+    if (code == PAM_SUCCESS && request->prompts == 1) { /* a stack that asked for nothing has proven nothing */
+        code = pam_acct_mgmt(pam, PAM_DISALLOW_NULL_AUTHTOK);
+        right = code == PAM_SUCCESS || code == PAM_NEW_AUTHTOK_REQD;
+    }
+    pam_end(pam, code);
+    return right;
+}
+
+static _Noreturn void serve(int connection) {
+    struct timeval wait = {.tv_sec = FRAME_SECONDS};
+    struct request request = {.prompts = 0};
+    unsigned char frame[MAX_FRAME + 1], result[HEADER + 5 + NONCE] = {VERSION, TYPE_RESULT, 0, 5 + NONCE, NOT_PROVEN};
+    if (watchdog_arm(connection, TOTAL_SECONDS) ||
+        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) < 0)
+        _exit(EXIT_FAILURE);
+    ssize_t size = recv(connection, frame, sizeof frame, MSG_TRUNC);
+    int whole = size > 0 && size <= MAX_FRAME && read_request(&request, frame, (size_t)size) == 0;
+    explicit_bzero(frame, sizeof frame);
+    if (!whole)
+        _exit(EXIT_FAILURE);
+    if (is_portable(request.user) && is_right(&request))
+        result[HEADER] = PROVEN;
+    memcpy(result + HEADER + 5, request.nonce, NONCE);
+    explicit_bzero(&request, sizeof request);
+    send(connection, result, sizeof result, MSG_NOSIGNAL);
+    _exit(EXIT_SUCCESS);
+}
+
+static void on_child(int number) { (void)number; } /* its coming alone interrupts ppoll() */
+
+/* Forks a child for one caller; returns 1 where there is one now. */
+static int accept_one(uid_t allowed, const sigset_t *unblocked) {
+    struct ucred peer = {.uid = (uid_t)-1};
+    socklen_t size = sizeof peer;
+    int connection = accept4(SESSION_FD, NULL, NULL, SOCK_CLOEXEC);
+    if (connection < 0)
+        return 0;
+    int known = getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    pid_t child = known && (peer.uid == allowed || peer.uid == 0) ? fork() : -1;
+    if (child == 0) {
+        signal(SIGCHLD, SIG_DFL);
+        sigprocmask(SIG_SETMASK, unblocked, NULL);
+        close(SESSION_FD);
+        serve(connection);
+    }
+    close(connection);
+    return child > 0;
+}
+
+int main(int argc, char **argv) {
+    const struct sigaction action = {.sa_handler = on_child};
+    const struct rlimit none = {0, 0};
+    int children = 0, listening = 0;
+    socklen_t size = sizeof listening;
+    sigset_t chld, unblocked;
+    (void)argv;
+    if (argc != 1 || getuid() != 0 || geteuid() != 0 ||
+        getsockopt(SESSION_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening)
+        die("pam-mfa-password: must be started by pam-mfad or systemd");
+    const uid_t allowed = find_account().uid;
+    clearenv();
+    umask(077);
+    must(chdir("/"), "/");
+    must(setrlimit(RLIMIT_CORE, &none), "RLIMIT_CORE");
+    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
+    sigemptyset(&unblocked);
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    must(sigprocmask(SIG_SETMASK, &chld, NULL), "sigprocmask");
+    must(sigaction(SIGCHLD, &action, NULL), "sigaction");
+    for (;;) {
+        /* standard input is /dev/null, or a pipe from pam-mfad that breaks when it ends */
+        struct pollfd fds[] = {{.fd = STDIN_FILENO},
+                               {.fd = children < MAX_CHILDREN ? SESSION_FD : -1, .events = POLLIN}};
+        if (ppoll(fds, 2, NULL, &unblocked) > 0 && fds[0].revents & (POLLHUP | POLLERR))
+            _exit(EXIT_SUCCESS);
+        else if (fds[1].revents & POLLIN)
+            children += accept_one(allowed, &unblocked);
+        while (children && waitpid(-1, NULL, WNOHANG) > 0)
+            children--;
+    }
+}

@@ -1,0 +1,187 @@
+/* What the executable does while it is root: open, make, lock, drop. No Python, no NSS, no environment. */
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define RUN_DIRECTORY "/run/pam-mfa"
+#define STATE_DIRECTORY "/var/lib/pam-mfa"
+#define PASSWORD_HELPER PAM_MFA_LIBEXEC "/pam-mfa-password"
+enum { KEY_SIZE = 32, BACKLOG = 512 };
+
+void die(const char *format, ...) {
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    dprintf(STDERR_FILENO, "pam-mfa: %s\n", line);
+    openlog("pam-mfa", LOG_PID, LOG_AUTHPRIV);
+    syslog(LOG_ALERT, "%s", line);
+    _exit(EXIT_FAILURE);
+}
+
+int must(int result, const char *what) {
+    if (result < 0)
+        die("%s: %s", what, strerror(errno));
+    return result;
+}
+
+int keep_open(int low) {
+    int fd = must(fcntl(low, F_DUPFD_CLOEXEC, FREE_FD), "F_DUPFD");
+    close(low);
+    return fd;
+}
+
+/* From the file and not through NSS: a system account is local, and a directory server must not be able to hang us. */
+struct account find_account(void) {
+    struct passwd *entry;
+    FILE *file = fopen("/etc/passwd", "re");
+    if (!file)
+        die("/etc/passwd: %s", strerror(errno));
+    while ((entry = fgetpwent(file)) && strcmp(entry->pw_name, "pam-mfa"))
+        ;
+    if (!entry || !entry->pw_uid || !entry->pw_gid)
+        die("/etc/passwd has no account pam-mfa: run the installer");
+    fclose(file);
+    return (struct account){entry->pw_uid, entry->pw_gid};
+}
+
+static struct stat open_directory(const char *path, int *fd) {
+    struct stat status;
+    *fd = must(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path);
+    must(fstat(*fd, &status), path);
+    return status;
+}
+
+void open_key(const char *directory, uid_t owner, mode_t forbidden) {
+    struct stat status;
+    int folder;
+    status = open_directory(directory, &folder);
+    if ((status.st_uid != 0 && status.st_uid != owner) || status.st_mode & 022)
+        die("%s: others than root may write to it", directory);
+    int key = openat(folder, "seal.key", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (key < 0)
+        die("%s/seal.key: %s", directory, strerror(errno));
+    must(fstat(key, &status), "seal.key");
+    if (!S_ISREG(status.st_mode) || (status.st_uid != 0 && status.st_uid != owner) || status.st_mode & forbidden ||
+        status.st_size != KEY_SIZE)
+        die("%s/seal.key: must be a file of 32 bytes that only its owner can read", directory);
+    close(folder);
+    if (key != KEY_FD) {
+        must(dup3(key, KEY_FD, O_CLOEXEC), "seal.key");
+        close(key);
+    }
+}
+
+void check_run_directory(void) {
+    int fd;
+    mode_t before = umask(022);
+    if (mkdir(RUN_DIRECTORY, 0755) < 0 && errno != EEXIST)
+        die("%s: %s", RUN_DIRECTORY, strerror(errno));
+    umask(before);
+    struct stat status = open_directory(RUN_DIRECTORY, &fd);
+    if (status.st_uid != 0 || status.st_mode & 022)
+        die("%s: others than root may write to it", RUN_DIRECTORY);
+    close(fd);
+}
+
+void check_state_directory(struct account account) {
+    int fd;
+    if (mkdir(STATE_DIRECTORY, 0700) == 0)
+        must(lchown(STATE_DIRECTORY, account.uid, account.gid), STATE_DIRECTORY);
+    else if (errno != EEXIST)
+        die("%s: %s", STATE_DIRECTORY, strerror(errno));
+    struct stat status = open_directory(STATE_DIRECTORY, &fd);
+    if (status.st_uid != account.uid || (status.st_mode & 07777) != 0700)
+        die("%s: must belong to pam-mfa, mode 0700", STATE_DIRECTORY);
+    close(fd);
+}
+
+int lock_file(const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, RUN_DIRECTORY "/%s", name);
+    int fd = keep_open(must(open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600), path));
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    close(fd);
+    return -1;
+}
+
+int listen_on(const char *name, uid_t owner, mode_t mode) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char path[sizeof address.sun_path];
+    snprintf(path, sizeof path, RUN_DIRECTORY "/%s", name);
+    snprintf(address.sun_path, sizeof address.sun_path, RUN_DIRECTORY "/%s.new", name);
+    int fd = keep_open(must(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name));
+    if (unlink(address.sun_path) < 0 && errno != ENOENT)
+        die("%s: %s", address.sun_path, strerror(errno));
+    must(bind(fd, (struct sockaddr *)&address, sizeof address), address.sun_path);
+    must(lchown(address.sun_path, owner, -1), address.sun_path);
+    must(chmod(address.sun_path, mode), address.sun_path);
+    must(listen(fd, BACKLOG), address.sun_path);
+    must(rename(address.sun_path, path), path);
+    return fd;
+}
+
+/* A pipe ties the helper's life to ours: PDEATHSIG from a process that is no longer root cannot reach root's child. */
+void start_password_helper(int listener) {
+    char *const arguments[] = {"pam-mfa-password", NULL}, *const environment[] = {NULL};
+    int lifeline[2];
+    must(pipe2(lifeline, O_CLOEXEC), "pipe");
+    pid_t child = must(fork(), "fork");
+    if (child == 0) {
+        must(dup2(lifeline[0], STDIN_FILENO), "dup2");
+        must(dup2(listener, SESSION_FD), "dup2");
+        must(close_range(KEY_FD, ~0U, 0), "close_range");
+        execve(PASSWORD_HELPER, arguments, environment);
+        die("%s: %s", PASSWORD_HELPER, strerror(errno));
+    }
+    keep_open(lifeline[1]);
+    close(lifeline[0]);
+    close(listener);
+}
+
+static void drop_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {{0}};
+    must((int)syscall(SYS_capset, &header, none), "capset");
+}
+
+void drop_to(struct account account) {
+    uid_t uid[3];
+    gid_t gid[3];
+    if (geteuid() == 0) {
+        must(setgroups(0, NULL), "setgroups");
+        must(setresgid(account.gid, account.gid, account.gid), "setresgid");
+        must(setresuid(account.uid, account.uid, account.uid), "setresuid");
+        if (getgroups(0, NULL) != 0)
+            die("still in supplementary groups");
+    }
+    drop_capabilities();
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
+    must(getresuid(&uid[0], &uid[1], &uid[2]), "getresuid");
+    must(getresgid(&gid[0], &gid[1], &gid[2]), "getresgid");
+    for (int i = 0; i < 3; i++)
+        if (uid[i] != account.uid || gid[i] != account.gid)
+            die("could not become pam-mfa");
+    if (setuid(0) == 0 || setgid(0) == 0)
+        die("could become root again");
+}

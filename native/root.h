@@ -1,0 +1,37 @@
+#ifndef PAM_MFA_ROOT_H
+#define PAM_MFA_ROOT_H
+
+#include <sys/types.h>
+
+enum { SESSION_FD = 3, KEY_FD = 4, FREE_FD = 10 }; /* from FREE_FD on: whatever else stays open */
+
+struct account {
+    uid_t uid;
+    gid_t gid;
+};
+
+/* One line to stderr and syslog, then the end. */
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* `result` back, or the end where it is negative (errno set). */
+int must(int result, const char *what);
+/* Moves an fd out of the way of the fixed numbers, close-on-exec; returns the new number. */
+int keep_open(int low);
+
+/* The system account pam-mfa; ends the process where there is none. */
+struct account find_account(void);
+/* Opens directory/seal.key as KEY_FD: 32 bytes, owned by root or `owner`, none of the `forbidden` mode bits. */
+void open_key(const char *directory, uid_t owner, mode_t forbidden);
+/* Makes /run/pam-mfa where it is absent; ends the process where somebody else could write to it. */
+void check_run_directory(void);
+/* Makes /var/lib/pam-mfa where it is absent; ends the process where it is not the account's alone. */
+void check_state_directory(struct account account);
+/* Locks /run/pam-mfa/NAME for as long as this process lives; 0, or -1 where another process holds it. */
+int lock_file(const char *name);
+/* Listens on /run/pam-mfa/NAME; the name appears only when the socket is complete. Returns an fd >= FREE_FD. */
+int listen_on(const char *name, uid_t owner, mode_t mode);
+/* Starts pam-mfa-password on this listening socket (which is closed here); it ends when this process does. */
+void start_password_helper(int listener);
+/* Becomes `account` for good: ids, groups, capabilities, no new privileges, not dumpable. */
+void drop_to(struct account account);
+
+#endif
