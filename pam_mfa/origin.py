@@ -1,0 +1,78 @@
+"""Whether the one who logs in sits at this machine. Pure; the first of five rules that fits decides.
+
+A remote session is never offered this host's own USB port or card reader. So every doubt is "remote", rhost
+only ever makes a session remote, whatever it says, and nothing that the user can set in the environment
+(XDG_SEAT, SSH_TTY, DISPLAY) is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+VIRTUAL_CONSOLE = re.compile(r"(?:/dev/)?tty(?:[1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
+DISPLAY = re.compile(r":[0-9]{1,5}(?:\.[0-9]{1,2})?", re.ASCII)
+
+
+class Origin(Enum):
+    """Where a session comes from."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """What logind says of all sessions of one user.
+
+    Args:
+        seat: one of them is active on a seat.
+        remote: one of them is remote.
+    """
+
+    seat: bool
+    remote: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What logind knows; None where it was not asked, has no answer or is not there.
+
+    Args:
+        peer_remote: the remote flag of the session that the asking process belongs to.
+        owner: the sessions of the owner's uid.
+        user: the sessions of the user who is to log in.
+    """
+
+    peer_remote: bool | None = None
+    owner: Sessions | None = None
+    user: Sessions | None = None
+
+
+UNKNOWN = Facts()
+
+
+def origin(service: str, rhost: str, tty: str, peer_uid: int, owner_uid: int | None, facts: Facts = UNKNOWN) -> Origin:
+    """Local or remote.
+
+    Args:
+        service, rhost, tty: the PAM items, "" where unset.
+        peer_uid: of the process that asks, as the kernel says. Anybody but root owns its own session.
+        owner_uid: whose session the process runs in, where root asks on somebody's behalf (sudo, su); None
+            where there is nobody yet (login, a greeter, polkit).
+        facts: what logind knows.
+    """
+    if service == "sshd" or tty == "ssh" or rhost:
+        return Origin.REMOTE
+    if facts.peer_remote is not None:
+        return _local(not facts.peer_remote)
+    if peer_uid != 0 or owner_uid is not None:
+        return _local(facts.owner is not None and facts.owner.seat and not facts.owner.remote)
+    if VIRTUAL_CONSOLE.fullmatch(tty) or DISPLAY.fullmatch(tty):
+        return Origin.LOCAL
+    return _local(service == "polkit-1" and facts.user is not None and facts.user.seat)
+
+
+def _local(yes: bool) -> Origin:
+    return Origin.LOCAL if yes is True else Origin.REMOTE

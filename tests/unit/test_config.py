@@ -1,0 +1,359 @@
+"""The settings file: what each key means, every refusal by its key path, and whose file is believed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from pam_mfa import config
+from pam_mfa.config import FirstEnrolment, Rule, Settings, Unenrolled
+from pam_mfa.errors import ConfigError
+
+FACTORS = ("totp", "recovery")
+ME = os.getuid()
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, FACTORS)
+    return caught.value.problems
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def test_an_empty_file_gives_the_strict_defaults() -> None:
+    settings = config.parse("", FACTORS)
+    assert settings == Settings()
+    assert settings.policy == Rule(("totp", "recovery"), Unenrolled.DENY, frozenset())
+    assert settings.first_enrolment is FirstEnrolment.PASSWORD
+    assert (settings.audit_required, settings.fail_delay_ms, settings.issuer) == (False, 2000, None)
+
+
+def test_every_key_is_read() -> None:
+    settings = config.parse(
+        """
+        first_enrolment = "self"
+        audit = "required"
+        fail_delay = 0.25
+        issuer = "Exämple Ltd"
+        [policy]
+        methods = ["recovery"]
+        unenrolled = "allow"
+        exempt_groups = ["backup", "EXAMPLE\\\\domain users"]
+        """,
+        FACTORS,
+    )
+    assert settings.first_enrolment is FirstEnrolment.SELF
+    assert settings.audit_required is True
+    assert settings.fail_delay_ms == 250
+    assert settings.issuer == "Exämple Ltd"
+    assert settings.policy == Rule(("recovery",), Unenrolled.ALLOW, frozenset({"backup", "EXAMPLE\\domain users"}))
+
+
+def test_a_service_overrides_the_policy_key_by_key() -> None:
+    settings = config.parse(
+        """
+        [policy]
+        unenrolled = "allow"
+        exempt_groups = ["backup"]
+        [service.sshd]
+        methods = ["recovery", "totp"]
+        exempt_groups = []
+        [service.sudo]
+        unenrolled = "deny"
+        [service."polkit-1"]
+        """,
+        FACTORS,
+    )
+    assert settings.rule("sshd") == Rule(("recovery", "totp"), Unenrolled.ALLOW, frozenset())
+    assert settings.rule("sudo") == Rule(("totp", "recovery"), Unenrolled.DENY, frozenset({"backup"}))
+    assert settings.rule("polkit-1") == settings.rule("login") == settings.policy
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = config.parse("[service.sshd]", FACTORS)
+    with pytest.raises(FrozenInstanceError):
+        settings.policy.unenrolled = Unenrolled.ALLOW  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        settings.services["sudo"] = Rule()  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("text", "ms"), [("0", 0), ("10", 10_000), ("10.0", 10_000), ("0.0005", 0), ("1.2344", 1234)])
+def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
+    assert config.parse(f"fail_delay = {text}", FACTORS).fail_delay_ms == ms
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+DELAY = "fail_delay: must be a number of seconds from 0 to 10"
+ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
+TOP = "first_enrolment, audit, fail_delay, issuer, policy, service"
+NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case)"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # unknown keys, with the nearest known one
+        ("methods = []", f"methods: unknown key; one of: {TOP}"),
+        ("fail_dealy = 2", "fail_dealy: unknown key; did you mean fail_delay?"),
+        ("[policy]\nunenroled = 'deny'", "policy.unenroled: unknown key; did you mean unenrolled?"),
+        ("[service.sshd]\nmethod = []", "service.sshd.method: unknown key; did you mean methods?"),
+        ("[service.sshd]\n[service.sshd.policy]", "service.sshd.policy: unknown key; one of: methods, unenrolled, "
+         "exempt_groups"),
+        ("[services.sshd]", "services: unknown key; did you mean service?"),
+        ('"a\\nb" = 1', f'"a\\nb": unknown key; one of: {TOP}'),
+        # wrong types
+        ("policy = 'deny'", "policy: a text; must be a table"),
+        ("service = ['sshd']", "service: a list; must be a table"),
+        ("service = 1", "service: a number; must be a table"),
+        ("service.sshd = true", "service.sshd: a boolean; must be a table"),
+        ("[[policy]]", "policy: a list; must be a table"),
+        ("policy.methods = 'totp'", "policy.methods: a text; must be a list of texts"),
+        ("policy.methods = {totp = 1}", "policy.methods: a table; must be a list of texts"),
+        ("policy.methods = ['totp', 1]", "policy.methods[1]: a number; must be a text"),
+        ("policy.methods = [['totp']]", "policy.methods[0]: a list; must be a text"),
+        ("policy.unenrolled = false", "policy.unenrolled: a boolean; one of: deny, allow"),
+        ("policy.exempt_groups = 2024-01-01", "policy.exempt_groups: a date or time; must be a list of texts"),
+        ("audit = true", "audit: a boolean; one of: best-effort, required"),
+        ("issuer = 1", ISSUER),
+        # values that are none of those allowed
+        ("first_enrolment = ''", 'first_enrolment: ""; one of: password, self'),
+        ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self'),
+        ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
+        ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
+        ("service.su.unenrolled = 'ALLOW'", 'service.su.unenrolled: "ALLOW"; one of: deny, allow'),
+        ("policy.methods = []", "policy.methods: empty; at least one of: totp, recovery"),
+        ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: totp, recovery'),
+        ("policy.methods = ['TOTP']", 'policy.methods[0]: unknown method "TOTP"; one of: totp, recovery'),
+        ("policy.methods = ['totp', 'totp']", 'policy.methods[1]: "totp" is named twice'),
+        ("service.sshd.methods = ['totp', 'otp']", 'service.sshd.methods[1]: unknown method "otp"; one of: totp, '
+         "recovery"),
+        ("policy.exempt_groups = ['']", 'policy.exempt_groups[0]: "" is not the name of a group'),
+        ("policy.exempt_groups = ['a', ' ']", 'policy.exempt_groups[1]: " " is not the name of a group'),
+        ("policy.exempt_groups = ['wheel ']", 'policy.exempt_groups[0]: "wheel " is not the name of a group'),
+        ("policy.exempt_groups = ['a:b']", 'policy.exempt_groups[0]: "a:b" is not the name of a group'),
+        ('policy.exempt_groups = ["a\\nb"]', 'policy.exempt_groups[0]: "a\\nb" is not the name of a group'),
+        ("policy.exempt_groups = ['a', 'a']", 'policy.exempt_groups[1]: "a" is named twice'),
+        # numbers
+        ("fail_delay = true", DELAY),
+        ("fail_delay = '2s'", DELAY),
+        ("fail_delay = nan", DELAY),
+        ("fail_delay = inf", DELAY),
+        ("fail_delay = -inf", DELAY),
+        ("fail_delay = -0.001", DELAY),
+        ("fail_delay = 10.001", DELAY),
+        ("fail_delay = 2000", DELAY),
+        ("fail_delay = 1e308", DELAY),
+        ("fail_delay = " + "9" * 4000, DELAY),
+        ("fail_delay = " + "9" * 5000, "a number has too many digits"),
+        # the issuer ends up in an otpauth URI
+        ("issuer = ''", ISSUER),
+        ("issuer = 'a:b'", ISSUER),
+        ('issuer = "a\\u202eb"', ISSUER),
+        (f"issuer = '{'a' * 65}'", ISSUER),
+        # service names as PAM has them
+        ('service."" = {}', f'service."": {NAME}'),
+        ("service.SSHD = {}", f"service.SSHD: {NAME}"),
+        ("service.'../sshd' = {}", f'service."../sshd": {NAME}'),
+        ("service.'sshd ' = {}", f'service."sshd ": {NAME}'),
+        ("service.'ſshd' = {}", f'service."\\u017fshd": {NAME}'),
+        (f"service.{'a' * 65} = {{}}", f'service."{"a" * 64}...": {NAME}'),
+    ],
+)  # fmt: skip
+def test_refused_by_key_path(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+def test_all_problems_at_once_in_the_order_of_the_settings() -> None:
+    text = """
+    fail_delay = nan
+    audt = "required"
+    first_enrolment = "never"
+    [policy]
+    methods = []
+    unenrolled = "maybe"
+    [service.sshd]
+    methods = ["totp", "otp", 3]
+    exempt_groups = [""]
+    [service.Sudo]
+    methods = "totp"
+    """
+    assert [problem.partition(":")[0] for problem in problems(text)] == [
+        "audt",
+        "policy.methods",
+        "policy.unenrolled",
+        "service.sshd.methods[2]",
+        "service.sshd.methods[1]",
+        "service.sshd.exempt_groups[0]",
+        "service.Sudo",
+        "service.Sudo.methods",
+        "first_enrolment",
+        "fail_delay",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("audit = \n", "at line 1, column 9"),
+        ("[policy]\nmethods == 3", "at line 2, column 10"),
+        ("audit = 'required'\naudit = 'best-effort'", "at line 2, column"),
+        ("[policy]\n[policy]", "at line 2, column"),
+        ("[service.sshd]\n[service.sshd]", "at line 2, column"),
+        ("a = 1\nfail_delay", "at line 2, column 11"),
+        ("service.ſshd = {}", "at line 1, column 9"),
+        ('issuer = "abc', "at line 1, column 14"),
+        ("issuer = 'a\0b'", "at line 1, column 12"),
+        ("\ufeffaudit = 'required'", "at line 1, column 1"),
+        ('issuer = "' + "\\q" * 300, "at line 1, column"),
+    ],
+)
+def test_syntax_errors_name_line_and_column(text: str, place: str) -> None:
+    (problem,) = problems(text)
+    assert place in problem
+    assert re.fullmatch(r"[ -~]{1,200}", problem)
+
+
+def test_nesting_without_end_is_a_problem_and_no_crash() -> None:
+    (problem,) = problems("a = " + "[" * 100_000)
+    assert "nested" in problem or "line 1" in problem
+
+
+def test_many_doubles_do_not_take_quadratic_time() -> None:
+    # In a process of its own, so that a quadratic search is ended and not waited for.
+    program = (
+        "from pam_mfa import config, errors\n"
+        "names = ','.join(f'\"g{n}\"' for n in range(30_000))\n"
+        "rule = config.parse(f'policy.exempt_groups = [{names}]', ['totp', 'recovery']).policy\n"
+        "assert len(rule.exempt_groups) == 30_000\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+# -------------------------------------------------------------------------------------------------- files
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    folder = tmp_path / "pam-mfa"
+    folder.mkdir(mode=0o755)
+    path = folder / "config.toml"
+    path.write_text("fail_delay = 1\n")
+    path.chmod(0o644)
+    return path
+
+
+def refusal(path: Path, owner: int = ME) -> str:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(path), FACTORS, owner)
+    assert len(os.listdir("/proc/self/fd")) == before, "a file descriptor stayed open"
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_load_gives_text_and_settings(file: Path) -> None:
+    assert config.load(str(file), FACTORS, ME) == ("fail_delay = 1\n", Settings(fail_delay_ms=1000))
+
+
+def test_load_keeps_line_ends(file: Path) -> None:
+    file.write_bytes(b"fail_delay = 1\r\n")
+    assert config.load(str(file), FACTORS, ME)[0] == "fail_delay = 1\r\n"
+
+
+def _symlink(path: Path) -> None:
+    path.rename(path.with_name("real"))
+    path.symlink_to("real")
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+CASES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda path: path.unlink(), "No such file or directory"),
+    (_symlink, "Too many levels of symbolic links"),
+    (_fifo, "not a regular file"),
+    (_folder, "not a regular file"),
+    (lambda path: path.chmod(0o664), "mode 0664; must not be writable by group or others"),
+    (lambda path: path.chmod(0o646), "mode 0646; must not be writable by group or others"),
+    (lambda path: path.write_bytes(b"#" * (256 * 1024 + 1)), "larger than 262144 bytes"),
+    (lambda path: path.write_bytes(b"a = 1\nb = '\xff'"), "not UTF-8 at line 2"),
+]
+
+
+@pytest.mark.parametrize(("damage", "problem"), CASES)
+def test_a_file_that_cannot_be_believed(file: Path, damage: Callable[[Path], object], problem: str) -> None:
+    damage(file)
+    assert refusal(file) == f"{file}: {problem}"
+
+
+def test_the_largest_file(file: Path) -> None:
+    file.write_bytes(b"#" * (256 * 1024))
+    assert config.load(str(file), FACTORS, ME)[1] == Settings()
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_directory_that_others_can_write(file: Path, mode: int) -> None:
+    file.parent.chmod(mode)
+    assert refusal(file) == f"{file.parent}: mode {mode:04o}; must not be writable by group or others"
+
+
+def test_a_directory_that_is_a_link(file: Path) -> None:
+    link = file.parent.with_name("link")
+    link.symlink_to(file.parent)
+    assert refusal(link / "config.toml") == f"{link}: Not a directory"
+
+
+def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none" / "config.toml") == f"{tmp_path / 'none'}: No such file or directory"
+
+
+def test_a_directory_of_somebody_else(file: Path) -> None:
+    assert refusal(file, ME + 1) == f"{file.parent}: owned by uid {ME}; must be owned by uid {ME + 1}"
+
+
+@pytest.mark.skipif(ME != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else(file: Path) -> None:
+    os.chown(file, 1, -1)
+    assert refusal(file) == f"{file}: owned by uid 1; must be owned by uid 0"
+
+
+@pytest.mark.skipif(ME != 0, reason="only root's files pass")
+def test_root_is_the_owner_unless_said_otherwise(file: Path) -> None:
+    assert config.load(str(file), FACTORS)[1].fail_delay_ms == 1000
+    os.chown(file.parent, 1, -1)
+    with pytest.raises(ConfigError, match="owned by uid 1; must be owned by uid 0"):
+        config.load(str(file), FACTORS)
+
+
+@pytest.mark.skipif(ME != 0, reason="only root can become somebody who may not read")
+def test_a_file_that_may_not_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.chmod(0o600)
+    monkeypatch.chdir(file.parent)
+    os.seteuid(65534)
+    try:
+        found = refusal(Path("config.toml"))
+    finally:
+        os.seteuid(0)
+    assert found == "config.toml: Permission denied"
+
+
+def test_problems_of_the_text_are_those_of_parse(file: Path) -> None:
+    file.write_text("fail_delay = -1")
+    assert refusal(file) == DELAY
