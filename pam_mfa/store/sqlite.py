@@ -1,0 +1,126 @@
+"""The SQLite store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import StoreError
+from .base import DECOY_UID, Operation, Query
+from .seal import Sealer
+from .sqlite_file import (
+    PATIENCE,
+    WAL_BYTES,
+    Identity,
+    as_store_error,
+    check_schema,
+    connect,
+    identify,
+    is_harmless,
+    is_local,
+)
+from .sqlite_rows import OPERATIONS, QUERIES, add_tally
+from .sqlite_setup import grow
+
+# Connections to files that were replaced under us. Closing one could drop the locks of the connection
+# to the new file (both may share the -shm file), so they stay.
+_replaced: list[sqlite3.Connection] = []
+
+
+class SqliteStore:
+    """One connection, opened at the first use and again whenever the file or an error demands it.
+
+    Not closed on purpose: the last connection to close deletes the write-ahead log, and with it the room
+    that lets logins go on when the disk is full. A process that serves logins leaves by _exit.
+
+    Args:
+        path: the database; its directory holds nothing else.
+        sealer: made from the seal key.
+        patience: seconds to wait for another process's transaction.
+    """
+
+    def __init__(self, path: str, sealer: Sealer, patience: float = PATIENCE) -> None:
+        self._path = path
+        self._sealer = sealer
+        self._patience = patience
+        self._db: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
+        self._suspect = False
+
+    def read(self, query: Query) -> Any:
+        """Answer a query from one snapshot. Raises StoreError."""
+        with self._transaction("BEGIN") as db:
+            return QUERIES[type(query)](db, self._sealer, query)
+
+    def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
+        """Run each tuple of operations in its own savepoint, then commit them all at once. Raises StoreError."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            return [self._run(db, operations) for operations in batch]
+
+    def prepare(self, factors: Iterable[str] = ()) -> None:
+        """What a service does once at its start, and a login never: rows for the decoy, room in the log.
+
+        Args:
+            factors: names of the factors whose refusals the decoy shall pay for.
+
+        Raises:
+            StoreError: there was no room; logins go on as long as there is.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            for factor in factors:
+                add_tally(db, DECOY_UID, factor)
+        # Whoever holds the write lock is the only one who writes to the log.
+        with self._transaction("BEGIN IMMEDIATE"):
+            grow(f"{self._path}-wal", WAL_BYTES)
+
+    def _run(self, db: sqlite3.Connection, operations: tuple[Operation, ...]) -> tuple[Any, ...] | Exception:
+        db.execute("SAVEPOINT one")
+        try:
+            results = tuple(OPERATIONS[type(operation)](db, self._sealer, operation) for operation in operations)
+        except Exception as error:
+            if not is_local(error) or not db.in_transaction:
+                raise
+            db.execute("ROLLBACK TO one")
+            db.execute("RELEASE one")
+            return error if isinstance(error, StoreError) else as_store_error(error, self._path)
+        db.execute("RELEASE one")
+        return results
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        db = self._current()
+        try:
+            db.execute(begin)
+            check_schema(db)
+            yield db
+            db.execute("COMMIT")
+        except StoreError:
+            raise
+        except Exception as error:
+            self._suspect = not is_harmless(error)
+            raise as_store_error(error, self._path) from error
+        finally:
+            if db.in_transaction:
+                self._roll_back(db)
+
+    def _roll_back(self, db: sqlite3.Connection) -> None:
+        try:
+            db.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._suspect = True
+
+    def _current(self) -> sqlite3.Connection:
+        """The connection to the file that lies at the path now."""
+        old = self._db
+        if old is not None and not self._suspect and identify(self._path) == self._identity:
+            return old
+        db, identity = connect(self._path, self._sealer, self._patience)
+        # The new one is open before the old one goes, so that this close is never the last one.
+        if old is not None and self._identity == identity:
+            old.close()
+        elif old is not None:
+            _replaced.append(old)
+        self._db, self._identity, self._suspect = db, identity, False
+        return db

@@ -1,0 +1,276 @@
+"""Queries and operations in SQLite's words, each inside a transaction that its caller opened.
+
+Operations raise StoreError, or whatever Python and SQLite raise for values that do not fit; the caller
+undoes them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import NameMismatch, StoreCorrupt, StoreError
+from ..throttle import Instant, Standing, Tally, standing
+from .base import (
+    DECOY_UID,
+    Account,
+    Advance,
+    Attempt,
+    Credential,
+    Enrol,
+    FindAccount,
+    KeepConfig,
+    KeptConfig,
+    ListAccounts,
+    Operation,
+    Query,
+    Remove,
+    Rename,
+    Tried,
+    Unlock,
+    Use,
+)
+from .seal import Sealer
+
+_WIDE = 1 << 62
+_BOOT_ID = 36
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+def wide(number: int) -> int:
+    """The number as it is stored: always eight bytes long, so that counting never lengthens a row."""
+    if not 0 <= number < _WIDE:
+        raise StoreError("a number is outside of what the store can hold")
+    return _WIDE + number
+
+
+def narrow(stored: object) -> int:
+    """The number that was stored. Raises StoreCorrupt for anything `wide` does not make."""
+    if type(stored) is not int or stored < _WIDE:
+        raise StoreCorrupt("a number in the store is damaged")
+    return stored - _WIDE
+
+
+def _tally_columns(tally: Tally) -> tuple[int, int, int, str]:
+    last = tally.last
+    if last is None:
+        return wide(tally.failures), wide(0), wide(0), " " * _BOOT_ID
+    if not (last.boot_id.isascii() and last.boot_id.strip() and len(last.boot_id) <= _BOOT_ID):
+        raise StoreError("the boot id is not one of Linux")
+    return wide(tally.failures), wide(last.wall), wide(last.boot), last.boot_id.ljust(_BOOT_ID)
+
+
+def _tally(failures: object, wall: object, boot: object, boot_id: object) -> Tally:
+    if type(boot_id) is not str or len(boot_id) != _BOOT_ID:
+        raise StoreCorrupt("a boot id in the store is damaged")
+    boot_id = boot_id.rstrip()
+    return Tally(narrow(failures), Instant(narrow(wall), narrow(boot), boot_id) if boot_id else None)
+
+
+# ---------------------------------------------------------------------------------------------- queries
+
+_TALLIES = "SELECT factor, failures, wall, boot, boot_id FROM tally WHERE uid = ?"
+_CREDENTIALS = "SELECT id, factor, created, label, mark, used, material FROM credential WHERE uid = ?"
+
+
+def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> Account:
+    """An account, complete and as it was enrolled."""
+    uid = query.uid
+    holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
+    rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
+    tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
+    if holder is None:
+        if rows or (tallies and uid != DECOY_UID):
+            raise StoreCorrupt(f"uid {uid} has lost its account row")
+        return Account(uid, query.user)
+    if holder[0] != query.user:
+        raise NameMismatch(f"uid {uid} is stored under another name")
+    _check_account(sealer, uid, holder, [row[0] for row in rows])
+    credentials = [_credential(sealer, uid, query.user, row) for row in rows]
+    credentials.sort(key=lambda credential: (credential.created, credential.id))
+    return Account(uid, query.user, tuple(credentials), tallies)
+
+
+def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
+    id_, factor, created, label, mark, used, sealed = row
+    if type(label) is not str:
+        raise StoreCorrupt("a label in the store is damaged")
+    created = narrow(created)
+    material = sealer.unseal(sealed, "credential", uid, user, factor, id_, created)
+    return Credential(id_, uid, user, factor, label, material, narrow(mark), created, narrow(used) or None)
+
+
+def list_accounts(db: sqlite3.Connection, sealer: Sealer, query: ListAccounts) -> tuple[tuple[int, str], ...]:
+    """Everybody with a credential."""
+    return tuple(db.execute("SELECT uid, user FROM account ORDER BY uid"))
+
+
+def kept_config(db: sqlite3.Connection, sealer: Sealer, query: KeptConfig) -> str | None:
+    """The last good settings text."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'config'").fetchone()
+    return None if row is None else sealer.unseal(row[0], "meta", "config").decode()
+
+
+# ----------------------------------------------------------------------------------------- the account
+
+
+def _check_account(sealer: Sealer, uid: int, holder: tuple[Any, ...], ids: list[Any]) -> None:
+    sealer.unseal(holder[1], "account", uid, holder[0], *sorted(map(str, ids)))
+
+
+def _ids(db: sqlite3.Connection, uid: int) -> list[str]:
+    return [row[0] for row in db.execute("SELECT id FROM credential WHERE uid = ?", (uid,))]
+
+
+def _holder(db: sqlite3.Connection, sealer: Sealer, uid: int) -> str | None:
+    """The user name of a stored account, checked: only what is whole may be sealed anew."""
+    ids = _ids(db, uid)
+    holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
+    if holder is None:
+        if ids:
+            raise StoreCorrupt(f"uid {uid} has lost its account row")
+        return None
+    _check_account(sealer, uid, holder, ids)
+    return str(holder[0])
+
+
+def _seal_account(db: sqlite3.Connection, sealer: Sealer, uid: int, user: str) -> None:
+    """Write the account row for the credentials that there are now; none: the account goes."""
+    ids = sorted(_ids(db, uid))
+    if ids:
+        seal = sealer.seal(b"", "account", uid, user, *ids)
+        db.execute("INSERT OR REPLACE INTO account (uid, user, seal) VALUES (?, ?, ?)", (uid, user, seal))
+        return
+    db.execute("DELETE FROM account WHERE uid = ?", (uid,))
+    db.execute("DELETE FROM tally WHERE uid = ?", (uid,))
+
+
+def add_tally(db: sqlite3.Connection, uid: int, factor: str) -> None:
+    """Make the tally row, unless there is one: a new credential does not forgive old failures."""
+    db.execute("INSERT OR IGNORE INTO tally VALUES (?, ?, ?, ?, ?, ?)", (uid, factor, *_tally_columns(Tally())))
+
+
+# ------------------------------------------------------------------------------------------- operations
+
+
+def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
+    """One answer: the tally is read, the use is made and the outcome counted behind one write lock."""
+    row = db.execute(
+        "SELECT failures, wall, boot, boot_id FROM tally WHERE uid = ? AND factor = ?", (op.uid, op.factor)
+    ).fetchone()
+    if row is None:
+        return Tried.GONE
+    tally = _tally(*row)
+    if op.uid != DECOY_UID and (allowed := standing(tally, op.at)) is not Standing.OPEN:
+        return Tried.DISABLED if allowed is Standing.DISABLED else Tried.WAITING
+    tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
+    counted = Tally() if tried is Tried.ACCEPTED else Tally(tally.failures + 1, op.at)
+    _count(db, op.uid, op.factor, counted)
+    return tried
+
+
+def _count(db: sqlite3.Connection, uid: int, factor: str, tally: Tally) -> None:
+    changed = db.execute(
+        "UPDATE tally SET failures = ?, wall = ?, boot = ?, boot_id = ? WHERE uid = ? AND factor = ?",
+        (*_tally_columns(tally), uid, factor),
+    )
+    if changed.rowcount != 1:
+        raise StoreCorrupt("a tally could not be written")
+
+
+def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
+    owner = (op.uid, use.credential, op.factor)
+    if isinstance(use, Advance):
+        changed = db.execute(
+            "UPDATE credential SET used = ?, mark = ? WHERE uid = ? AND id = ? AND factor = ? AND mark < ?",
+            (wide(op.at.wall), wide(use.to), *owner, wide(use.to)),
+        )
+    else:
+        bit = wide(1 << use.bit) - _WIDE
+        changed = db.execute(
+            "UPDATE credential SET used = ?, mark = mark | ? WHERE uid = ? AND id = ? AND factor = ? AND mark & ? = 0",
+            (wide(op.at.wall), bit, *owner, bit),
+        )
+    if changed.rowcount == 1:
+        return Tried.ACCEPTED
+    known = db.execute("SELECT 1 FROM credential WHERE uid = ? AND id = ? AND factor = ?", owner).fetchone()
+    return Tried.REPLAYED if known else Tried.GONE
+
+
+def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
+    """Add credentials to one account."""
+    owners = {(credential.uid, credential.user) for credential in op.credentials}
+    if len(owners) != 1 or (DECOY_UID, op.credentials[0].user) in owners:
+        raise StoreError("credentials are enrolled for exactly one account")
+    uid, user = owners.pop()
+    if _holder(db, sealer, uid) not in (None, user):
+        raise NameMismatch(f"uid {uid} is stored under another name")
+    for factor in op.replace:
+        db.execute("DELETE FROM credential WHERE uid = ? AND factor = ?", (uid, factor))
+    for credential in op.credentials:
+        _add_credential(db, sealer, credential)
+        add_tally(db, uid, credential.factor)
+    _seal_account(db, sealer, uid, user)
+
+
+def _add_credential(db: sqlite3.Connection, sealer: Sealer, new: Credential) -> None:
+    material = sealer.seal(new.material, "credential", new.uid, new.user, new.factor, new.id, new.created)
+    numbers = wide(new.mark), wide(new.used or 0)
+    db.execute(
+        "INSERT INTO credential (uid, id, factor, created, label, mark, used, material)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (new.uid, new.id, new.factor, wide(new.created), new.label, *numbers, material),
+    )
+
+
+def rename(db: sqlite3.Connection, sealer: Sealer, op: Rename) -> bool:
+    """Give a credential another label."""
+    changed = db.execute("UPDATE credential SET label = ? WHERE uid = ? AND id = ?", (op.label, op.uid, op.credential))
+    return changed.rowcount == 1
+
+
+def remove(db: sqlite3.Connection, sealer: Sealer, op: Remove) -> bool:
+    """Take a credential away."""
+    user = _holder(db, sealer, op.uid)
+    removed = db.execute("DELETE FROM credential WHERE uid = ? AND id = ?", (op.uid, op.credential))
+    if user is None or removed.rowcount != 1:
+        return False
+    _seal_account(db, sealer, op.uid, user)
+    return True
+
+
+def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
+    """Forget an account's failures, and bring marks down that a wrong clock drove up."""
+    reset = db.execute(
+        "UPDATE tally SET failures = ?, wall = ?, boot = ?, boot_id = ? WHERE uid = ? AND failures > ?",
+        (*_tally_columns(Tally()), op.uid, wide(0)),
+    ).rowcount
+    for credential, highest in op.capped:
+        db.execute(
+            "UPDATE credential SET mark = ? WHERE uid = ? AND id = ? AND mark > ?",
+            (wide(highest), op.uid, credential, wide(highest)),
+        )
+    return reset
+
+
+def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
+    """Remember a settings text; sealed, since a service that starts with a broken file obeys it."""
+    sealed = sealer.seal(op.text.encode(), "meta", "config")
+    db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('config', ?)", (sealed,))
+
+
+QUERIES: dict[type[Query], Callable[[sqlite3.Connection, Sealer, Any], Any]] = {
+    FindAccount: find_account,
+    ListAccounts: list_accounts,
+    KeptConfig: kept_config,
+}
+OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], Any]] = {
+    Attempt: attempt,
+    Enrol: enrol,
+    Rename: rename,
+    Remove: remove,
+    Unlock: unlock,
+    KeepConfig: keep_config,
+}
