@@ -326,24 +326,23 @@ class Trail:
                     break
                 fields, callback = self._queue.popleft()
             self._tell_lost()
-            written = self._written(fields)
+            written = self._send(fields)
+            with self._changed:
+                self._lost += not written
             _call(callback, written)
         self._tell_lost()
         self._log.close()
 
-    def _written(self, fields: Callable[[], Fields]) -> bool:
-        try:
-            written = self._log.send(fields())
-        except Exception:  # whatever one record holds, the next one must still be written
-            written = False
-        with self._changed:
-            self._lost += not written
-        return written
-
     def _tell_lost(self) -> None:
         lost = self.lost
-        if lost > self._told and self._log.send(render_lost(lost - self._told)):
+        if lost > self._told and self._send(partial(render_lost, lost - self._told)):
             self._told = lost
+
+    def _send(self, fields: Callable[[], Fields]) -> bool:
+        try:
+            return self._log.send(fields())
+        except Exception:  # whatever is wrong with one record, the next one must still be written
+            return False
 
 
 def _call(callback: Callback | None, written: bool) -> None:

@@ -182,9 +182,8 @@ class Expired:
 
 
 Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | LookUp | CheckPassword | Show
-Event = (
-    Shown | Answer | Found | Committed | LookedUp | Checked | DeviceTouch | DeviceReply | DeviceGone | Skipped | Aborted | Expired
-)
+Told = Shown | Answer | Found | Committed | LookedUp | Checked | Skipped | Aborted | Expired
+Event = Told | DeviceTouch | DeviceReply | DeviceGone
 
 T = TypeVar("T")
 E = TypeVar("E")

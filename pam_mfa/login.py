@@ -63,7 +63,8 @@ def login(
 
 def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Factor]) -> Steps[Proof | None]:
     """Flow: offer the methods in their order until one is proven. Codes that follow each other share a prompt."""
-    for device, run in groupby((factors[name] for name in methods), key=_is_device):
+    for device, group in groupby((factors[name] for name in methods), key=_is_device):
+        run = tuple(group)
         if ceremony.tries <= 0:
             return None
         proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run)))

@@ -19,6 +19,7 @@ MAX_FRAME = HEADER.size + MAX_PAYLOAD
 RECEIVE_SIZE = MAX_FRAME + 1  # one more than a frame: a longer packet shows itself
 MAX_REPLY = 512
 MAX_AUTHINFO = 32
+NO_UID = 0xFFFF_FFFF  # (uid_t)-1 is nobody's (POSIX chown)
 NONCE_SIZE = 16
 RESULT = struct.Struct(">BI16s")
 
@@ -150,7 +151,7 @@ def decode_hello(payload: bytes) -> Hello:
         nonce=nonce,
         service=_field_text(Tag.SERVICE, service),
         user=_field_text(Tag.USER, user),
-        uid=_number(fields[Tag.UID]) if Tag.UID in fields else None,
+        uid=_uid(_number(fields[Tag.UID])) if Tag.UID in fields else None,
         ruser=_field_text(Tag.RUSER, fields.get(Tag.RUSER, b"")),
         rhost=_field_text(Tag.RHOST, fields.get(Tag.RHOST, b"")),
         tty=_field_text(Tag.TTY, fields.get(Tag.TTY, b"")),
@@ -183,6 +184,12 @@ def _field_text(tag: Tag, value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise ProtocolError(f"HELLO {tag.name} is not UTF-8") from None
+
+
+def _uid(number: int) -> int:
+    if number == NO_UID:
+        raise ProtocolError("HELLO with uid -1")
+    return number
 
 
 def _authinfo(count: int) -> int:

@@ -61,7 +61,9 @@ class Recovery:
         codes = ["".join(secrets.choice(ALPHABET) for _ in range(LENGTH)) for _ in range(SET)]
         material = b"".join(self._mac(code.encode()) for code in codes)
         yield from ()
-        return Made(enrolment.credential(self.name, material), {"kind": "recovery", "codes": [_grouped(c) for c in codes]})
+        return Made(
+            enrolment.credential(self.name, material), {"kind": "recovery", "codes": [_grouped(c) for c in codes]}
+        )
 
 
 def remaining(credential: Credential) -> int:

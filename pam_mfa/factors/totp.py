@@ -121,7 +121,11 @@ def _choose(options: Mapping[str, Any]) -> Parameters:
     import pyotp  # 25 ms: paid at enrolment only
 
     algorithm, digits, period = (options.get(k) for k in ("algorithm", "digits", "period"))
-    for name, value, allowed in (("algorithm", algorithm, ALGORITHMS), ("digits", digits, DIGITS), ("period", period, PERIODS)):
+    for name, value, allowed in (
+        ("algorithm", algorithm, ALGORITHMS),
+        ("digits", digits, DIGITS),
+        ("period", period, PERIODS),
+    ):
         if value is not None and (type(value) is bool or value not in allowed):
             raise RefusedError("invalid", f"{name} must be one of {', '.join(map(str, allowed))}")
     secret = base64.b32decode(pyotp.random_base32(SECRET_BYTES * 8 // 5))

@@ -1,0 +1,126 @@
+"""Where the executable's Python begins: `run` is called by its C part with a role.
+
+    service   pam-mfad: listening sockets, until it is told to stop
+    engine    pam-mfa-engine: one login on descriptor 3
+    manage    pam-mfa-engine --manage: one request of root's CLI on descriptor 3
+    prepare   pam-mfa-engine --prepare: make or migrate the store; a step of an installation
+
+The exit status means nothing to anybody but an administrator: only a RESULT frame is a verdict.
+Imports stay inside the roles: each start pays for what it uses.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from . import wire
+from .audit import Log, Record, system_log
+from .errors import PamMfaError
+from .service.channel import Backend
+from .service.direct import DirectBackend
+from .service.ground import STORE, Base, take_key
+from .service.session import Session
+
+SESSION_FD = 3
+
+
+def run(role: str, sockets: Mapping[str, int]) -> int:
+    """Serve in one role; returns the exit status.
+
+    Args:
+        role: see above.
+        sockets: listening sockets by name, for the service.
+    """
+    try:
+        if role == "service":
+            from .service.main import serve
+
+            return serve(sockets)
+        return prepare() if role == "prepare" else one_session(role)
+    except PamMfaError as problem:
+        system_log().alert(f"pam-mfa {role}: {problem.reason}: {problem}")
+        return 1
+
+
+def one_session(role: str) -> int:
+    """Serve the session on descriptor 3, driven by poll."""
+    base = Base("engine", take_key())
+    store = base.store()
+    log = system_log()
+    base.ground.health = lambda: {**base.health(store), "sessions": 1, "audit_lost": 0}
+    if alert := base.load_settings(store):
+        log.alert(alert)
+    with socket.socket(fileno=SESSION_FD) as connection:
+        link = EngineLink(connection, DirectBackend(store), log)
+        drive(_session(role, link, base), connection)
+    return 0
+
+
+def _session(role: str, link: EngineLink, base: Base) -> Session:
+    # The C part runs for root alone, and the socket on descriptor 3 comes from that process.
+    from .service.password import peer_uid
+
+    uid = peer_uid(link.connection)
+    if role == "manage":
+        from .service.manage import Management
+
+        return Management(link, base.ground, uid)
+    from .service.transaction import Transaction
+
+    return Transaction(link, base.ground, uid)
+
+
+class EngineLink:
+    """The one connection of an engine."""
+
+    def __init__(self, connection: socket.socket, backend: Backend, log: Log) -> None:
+        self.backend = backend
+        self.connection = connection
+        self._log = log
+
+    def send(self, frame: bytes) -> None:
+        self.connection.send(frame, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+    def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
+        done(self._log.write(record))
+
+    def close(self) -> None:
+        """Nothing: the process ends, and its descriptors with it."""
+
+
+def drive(session: Session, connection: socket.socket) -> None:
+    """Hand packets and the time to a session until it is over."""
+    buffer = memoryview(bytearray(wire.RECEIVE_SIZE))
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    while not session.over:
+        wait = max(0.0, session.next_tick - time.monotonic())
+        if poll.poll(None if wait == float("inf") else wait * 1000 + 1):
+            try:
+                size = connection.recv_into(buffer)
+            except OSError:
+                size = 0
+            session.receive(buffer[:size])
+            buffer[:size] = bytes(size)  # it may have held a code
+        session.tick(time.monotonic())
+
+
+def prepare() -> int:
+    """Make the store if there is none, bring it to this program's schema, keep the settings if they are good."""
+    from .store.sqlite_setup import create, migrate
+
+    base = Base("engine", take_key())
+    if Path(STORE).exists():
+        migrate(STORE, base.sealer)
+    else:
+        create(STORE, base.sealer)
+    store = base.store()
+    store.prepare(base.factors)
+    base.load_settings(store)
+    if keep := base.keep():
+        store.apply([keep])
+    return 0

@@ -1,0 +1,138 @@
+"""Drives one flow: does what it wants, one event at a time. No sockets, no loop, no asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..conversation import Aborted, CheckPassword, Commit, Committed, Event, Expired, Found, LookUp, Read, Steps, Want
+from ..errors import PamMfaError, ProtocolError
+
+T = TypeVar("T")
+Answered = Event | BaseException
+Done = Callable[[Answered], None]
+
+
+class Backend(Protocol):
+    """What a flow's wants are done with. Every method calls `done` exactly once, at once or later, on the
+    thread that drives the flow, with the event or with the exception that is thrown into the flow."""
+
+    def read(self, want: Read, done: Done) -> None: ...
+
+    def commit(self, want: Commit, done: Done) -> None: ...
+
+    def look_up(self, want: LookUp, done: Done) -> None: ...
+
+    def check_password(self, want: CheckPassword, done: Done) -> None: ...
+
+
+class Channel(Generic[T]):
+    """One flow and its driver.
+
+    Args:
+        flow: the generator, not yet started.
+        backend: does Read, Commit, LookUp, CheckPassword.
+        say: passes Tell, Warn, Ask, AskSecret, Show on to the peer; returns the event of what needs no
+            answer, None for what the peer will answer.
+        finish: called once with what the flow returned, or with the exception that ended it.
+    """
+
+    def __init__(
+        self,
+        flow: Steps[T],
+        backend: Backend,
+        say: Callable[[Want], Event | None],
+        finish: Callable[[T | BaseException], None],
+    ) -> None:
+        self._flow = flow
+        self._backend = backend
+        self._say = say
+        self._finish = finish
+        self._want: Want | None = None
+        self._turn = 0
+        self._over = False
+
+    @property
+    def want(self) -> Want | None:
+        """What the flow waits for; None before its start and after its end."""
+        return self._want
+
+    def start(self) -> None:
+        """Run the flow to its first wait."""
+        self._run(None)
+
+    def deliver(self, event: Answered) -> None:
+        """Answer the want that is open: an event, or an exception to throw into the flow."""
+        if not self._over and self._want is not None:
+            self._run(event)
+
+    def stop(self, event: Aborted | Expired | PamMfaError) -> None:
+        """End the flow's wait, whatever it is. A flow that wants something after that is cut off."""
+        self.deliver(event)
+        if not self._over:
+            self._end(ProtocolError("the flow went on after its session had ended"))
+
+    def _run(self, item: Answered | None) -> None:
+        """Feed the flow until it waits. A loop, so that answers that come at once need no stack."""
+        while True:
+            self._turn += 1
+            self._want = None
+            try:
+                want = self._flow.throw(item) if isinstance(item, BaseException) else self._flow.send(item)  # type: ignore[arg-type]
+            except StopIteration as end:
+                return self._end(end.value)
+            except BaseException as problem:  # noqa: BLE001 - also SystemExit: nothing a flow raises may pass as a verdict
+                return self._end(problem)
+            self._want = want
+            item = self._perform(want)
+            if item is None:
+                return
+
+    def _perform(self, want: Want) -> Answered | None:
+        answered: list[Answered] = []
+        waiting = True
+
+        def done(turn: int, event: Answered) -> None:
+            if waiting:
+                answered.append(event)
+            elif turn == self._turn:  # a late answer to a want that has ended is nobody's
+                self.deliver(event)
+
+        try:
+            event = self._dispatch(want, partial(done, self._turn))
+        except BaseException as problem:  # noqa: BLE001 - as above
+            return problem
+        finally:
+            waiting = False
+        return event or (answered[0] if answered else None)
+
+    def _dispatch(self, want: Want, done: Done) -> Event | None:
+        match want:
+            case Read():
+                self._backend.read(want, done)
+            case Commit():
+                self._backend.commit(want, done)
+            case LookUp():
+                self._backend.look_up(want, done)
+            case CheckPassword():
+                self._backend.check_password(want, done)
+            case _:
+                return self._say(want)
+        return None
+
+    def _end(self, result: Any) -> None:
+        self._over = True
+        self._want = None
+        self._flow.close()
+        self._finish(result)
+
+
+def stored(results: object) -> Answered:
+    """The event for a store's answer to Commit, or the exception it gave instead."""
+    return results if isinstance(results, BaseException) else Committed(tuple(results))  # type: ignore[arg-type]
+
+
+def found(value: object) -> Answered:
+    """The event for a store's answer to Read."""
+    return value if isinstance(value, BaseException) else Found(value)

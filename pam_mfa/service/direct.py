@@ -1,0 +1,54 @@
+"""Does the wants of one flow at once, one after the other: for the engine, and for root's CLI without a service."""
+
+from __future__ import annotations
+
+import threading
+
+from ..conversation import CheckPassword, Commit, Event, LookUp, Read
+from ..errors import LookupFailed, ProtocolError, StoreError
+from ..store.base import Store
+from . import system
+from .channel import Answered, Backend, Done, found, stored
+
+
+class DirectBackend(Backend):
+    """A backend without a loop.
+
+    Args:
+        store: the process's own.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, want: Read, done: Done) -> None:
+        try:
+            value = self._store.read(want.query)  # type: ignore[arg-type]
+        except StoreError as problem:
+            return done(problem)
+        done(found(value))
+
+    def commit(self, want: Commit, done: Done) -> None:
+        try:
+            (results,) = self._store.apply([want.operations])  # type: ignore[list-item]
+        except StoreError as problem:
+            return done(problem)
+        done(stored(results))
+
+    def look_up(self, want: LookUp, done: Done) -> None:
+        answers: list[Answered] = []
+        thread = threading.Thread(target=lambda: answers.append(_look_up(want)), daemon=True)
+        thread.start()
+        thread.join(system.LOOK_UP_SECONDS)
+        done(answers[0] if answers else LookupFailed("no answer in time"))
+
+    def check_password(self, want: CheckPassword, done: Done) -> None:
+        # Only root manages through the engine, and root is not asked.
+        done(ProtocolError("the engine checks no passwords"))
+
+
+def _look_up(want: LookUp) -> Event | LookupFailed:
+    try:
+        return system.look_up(want)
+    except LookupFailed as problem:
+        return problem

@@ -1,0 +1,244 @@
+"""The service's event loop: sockets in, sessions out. The only file of the session's side that knows asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from .. import wire
+from ..audit import Record, Trail
+from ..conversation import CheckPassword, Commit, Event, LookUp, Read
+from ..errors import LookupFailed, StoreError
+from ..store.base import Store
+from ..store.writer import Writer
+from . import password, system
+from .channel import Backend, Done, found, stored
+from .manage import Management
+from .password import peer_uid
+from .session import Ground, Session
+from .transaction import Transaction
+
+KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "manage": Management}
+# Sessions in all from which on only root's hosts are served, and how many one other user may have.
+SHARED_CAP = 256
+USER_CAP = 16
+ACCEPT_AT_ONCE = 64
+PAUSE_SECONDS = 0.1
+SWEEP_SECONDS = 0.5
+LOOK_UP_THREADS = 8
+PASSWORD_THREADS = 4
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+class Completions:
+    """Results from other threads, handed to the loop with one wake-up for all that are there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ready: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def put(self, call: Callable[[], None]) -> None:
+        """From any thread: run `call` on the loop."""
+        with self._lock:
+            self._ready.append(call)
+            first = len(self._ready) == 1
+        if first:
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        with self._lock:
+            calls, self._ready = self._ready, []
+        for call in calls:
+            call()
+
+
+class LoopBackend(Backend):
+    """Does the wants of flows without blocking the loop.
+
+    Args:
+        reader: the loop's own connection; reading a WAL database waits for nobody.
+        writer: the one thread that changes the store.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, reader: Store, writer: Writer) -> None:
+        self._loop = loop
+        self._reader = reader
+        self._writer = writer
+        self._completions = Completions(loop)
+        self._look_ups = ThreadPoolExecutor(LOOK_UP_THREADS, "look-up")
+        self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
+
+    def read(self, want: Read, done: Done) -> None:
+        try:
+            value = self._reader.read(want.query)  # type: ignore[arg-type]
+        except StoreError as problem:
+            return done(problem)
+        done(found(value))
+
+    def commit(self, want: Commit, done: Done) -> None:
+        put = self._completions.put
+        self._writer.submit(want.operations, lambda results: put(partial(done, stored(results))))  # type: ignore[arg-type]
+
+    def look_up(self, want: LookUp, done: Done) -> None:
+        self._in_thread(self._look_ups, partial(system.look_up, want), done, system.LOOK_UP_SECONDS)
+
+    def check_password(self, want: CheckPassword, done: Done) -> None:
+        self._in_thread(self._passwords, partial(password.check, want), done, password.SECONDS + 1)
+
+    def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
+        """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""
+        late = self._loop.call_later(seconds, lambda: done(LookupFailed("no answer in time")))
+
+        def finished(future: Any) -> None:
+            late.cancel()
+            done(future.exception() or future.result())
+
+        future = pool.submit(work)
+        future.add_done_callback(lambda f: self._completions.put(partial(finished, f)))
+
+
+class LoopLink:
+    """One connection of the service."""
+
+    def __init__(self, server: Server, connection: socket.socket, uid: int) -> None:
+        self.backend: Backend = server.backend
+        self.uid = uid
+        self.session: Session | None = None
+        self._server = server
+        self._connection = connection
+
+    def send(self, frame: bytes) -> None:
+        self._connection.send(frame, socket.MSG_NOSIGNAL)
+
+    def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
+        trail, completions = self._server.trail, self._server.completions
+        if required:
+            trail.put_and_wait(record, lambda written: completions.put(partial(done, written)))
+        else:
+            done(trail.put(record))
+
+    def close(self) -> None:
+        self._server.forget(self, self._connection)
+        self._connection.close()
+
+    def readable(self) -> None:
+        """A packet is there, or the end."""
+        buffer, session = self._server.buffer, self.session
+        if session is None:
+            return
+        try:
+            size = self._connection.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        session.receive(buffer[:size])
+        buffer[:size] = bytes(size)  # it may have held a code or a password
+
+
+class Server:
+    """Accepts on all sockets, within its caps; an error of one connection ends that connection."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listeners: dict[str, socket.socket],
+        ground: Ground,
+        backend: LoopBackend,
+        trail: Trail,
+    ) -> None:
+        self.backend = backend
+        self.trail = trail
+        self.completions = Completions(loop)
+        self.buffer = memoryview(bytearray(wire.RECEIVE_SIZE))
+        self.links: dict[int, LoopLink] = {}
+        self._loop = loop
+        self._listeners = listeners
+        self._ground = ground
+        self._per_uid: Counter[int] = Counter()
+        self._accepting: set[str] = set()
+        self._stopping = False
+        self._sweeping = False
+
+    def start(self) -> None:
+        """Accept on every socket."""
+        for name, listener in self._listeners.items():
+            listener.setblocking(False)
+            self._resume(name)
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to whoever listens next."""
+        self._stopping = True
+        for name in list(self._accepting):
+            self._pause(name)
+
+    def forget(self, link: LoopLink, connection: socket.socket) -> None:
+        """A link has closed."""
+        self._loop.remove_reader(connection.fileno())
+        self.links.pop(id(link), None)
+        self._per_uid[link.uid] -= 1
+        if not self._per_uid[link.uid]:
+            del self._per_uid[link.uid]
+        if len(self.links) < SHARED_CAP and len(self._accepting) < len(self._listeners):
+            for name in self._listeners:
+                self._resume(name)
+
+    def _resume(self, name: str) -> None:
+        if name not in self._accepting and not self._stopping:
+            self._accepting.add(name)
+            self._loop.add_reader(self._listeners[name].fileno(), self._accept, name)
+
+    def _pause(self, name: str) -> None:
+        if name in self._accepting:
+            self._accepting.discard(name)
+            self._loop.remove_reader(self._listeners[name].fileno())
+
+    def _accept(self, name: str) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            if name != "priv" and len(self.links) >= SHARED_CAP:
+                return self._pause(name)
+            try:
+                connection, _ = self._listeners[name].accept()
+            except OSError as problem:
+                if problem.errno in EXHAUSTED:  # the caller waits in the backlog until something was closed
+                    self._pause(name)
+                    self._loop.call_later(PAUSE_SECONDS, self._resume, name)
+                return
+            self._welcome(name, connection)
+
+    def _welcome(self, name: str, connection: socket.socket) -> None:
+        try:
+            connection.setblocking(False)
+            uid = peer_uid(connection)
+            if uid != 0 and self._per_uid[uid] >= USER_CAP:
+                return connection.close()
+            link = LoopLink(self, connection, uid)
+            link.session = KINDS[name](link, self._ground, uid)
+            self._loop.add_reader(connection.fileno(), link.readable)
+        except OSError:
+            return connection.close()
+        self.links[id(link)] = link
+        self._per_uid[uid] += 1
+        link.readable()  # the first frame is usually there already
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Deadlines and signs of life; one timer for all sessions, and none while there is no session."""
+        now = time.monotonic()
+        for link in list(self.links.values()):
+            if link.session is not None and link.session.next_tick <= now:
+                link.session.tick(now)
+        self._sweeping = bool(self.links)
+        if self._sweeping:
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)

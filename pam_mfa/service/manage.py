@@ -1,0 +1,140 @@
+"""One request on the manage socket: JSON in, a conversation, records out.
+
+A user manages its own account alone, by the kernel's word; root names any.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import credentials, wire
+from ..audit import Record
+from ..conversation import Event, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
+from ..enroll import Caller, Desk, enroll
+from ..errors import AbortedError, ConfigError, ProtocolError, RefusedError
+from .channel import Channel
+from .session import Session
+from .transaction import verdict_of
+
+TOTAL_SECONDS = 600  # scanning a QR code and writing down ten codes takes its time
+
+VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
+    "enroll": enroll,
+    "list": credentials.list_credentials,
+    "rename": credentials.rename,
+    "remove": credentials.remove,
+    "recovery": credentials.recovery,
+    "unlock": credentials.unlock,
+    "status": credentials.status,
+    "accounts": credentials.accounts,
+}
+# What leaves an audit record: everything that changes something.
+RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock"})
+MESSAGES = {
+    "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
+    "aborted": "stopped, nothing was changed",
+    "invalid": "the request makes no sense: use the pam-mfa command of this version",
+}
+
+
+class Management(Session):
+    """The session of one request."""
+
+    _verb = ""
+    _user = ""
+    _uid: int | None = None
+    _closing = False
+
+    def _frame(self, kind: wire.Type, payload: bytes) -> None:
+        if self._channel is not None:
+            return super()._frame(kind, payload)
+        if kind is not wire.Type.REQUEST:
+            raise ProtocolError(f"{kind.name} before REQUEST")
+        verb, args, account = parse(payload)
+        self._verb = verb
+        channel = Channel(self._flow(args, account), self._link.backend, self._say, self._finish)
+        self._run(channel, TOTAL_SECONDS)
+
+    def _flow(self, args: Mapping[str, Any], account: Mapping[str, Any]) -> Steps[None]:
+        settings = self._ground.settings
+        if self._verb == "status" and self._peer_uid == 0:
+            yield from show(kind="service", **self._ground.health())
+        if settings is None:
+            raise ConfigError(["no usable settings"])
+        uid, user = yield from self._account(account)
+        self._uid, self._user = uid, user
+        caller = Caller(self.id, self._peer_uid, uid, user, self._ground.host)
+        yield from VERBS[self._verb](Desk(caller, settings, self._ground.factors, self._ground.now), args)
+
+    def _account(self, account: Mapping[str, Any]) -> Steps[tuple[int, str]]:
+        """Uid and name of the managed account; what a peer says of itself is not believed."""
+        if account:
+            uid, name = account.get("uid"), account.get("name")
+            if self._peer_uid != 0:
+                raise RefusedError("not_allowed", "only root manages other accounts: use sudo")
+            if type(uid) is not int or not 0 <= uid < 0xFFFF_FFFF or not isinstance(name, str) or not name:
+                raise RefusedError("invalid", MESSAGES["invalid"])
+            return uid, name
+        found = expect((yield LookUp(uid=self._peer_uid)), LookedUp)
+        if found.name is None:
+            raise RefusedError("not_found", "your user id has no account on this machine")
+        return self._peer_uid, found.name
+
+    def _say(self, want: Want) -> Event | None:
+        if isinstance(want, Show):
+            self._send(wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode()))
+            return Shown()
+        return super()._say(want)
+
+    def _finish(self, end: BaseException | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        answer = answer_of(end)
+        if self._verb not in RECORDED:
+            return self._done(answer)
+        self._link.record(self._record(end, answer), False, lambda written: self._done(answer))
+
+    def _done(self, answer: Mapping[str, Any]) -> None:
+        if not self.over:
+            self._close(wire.encode(wire.Type.DONE, json.dumps(answer).encode()))
+
+    def _record(self, end: object, answer: Mapping[str, Any]) -> Record:
+        failure = None if answer["ok"] else verdict_of(end)
+        return Record(
+            event=self._verb,
+            outcome=failure.outcome if failure else None,
+            reason=failure.reason if failure else "done",
+            role="manage",
+            service="",
+            user=self._user,
+            uid=self._uid,
+            session=self.id,
+            duration_ms=self._milliseconds(),
+        )
+
+
+def parse(payload: bytes) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """Verb, arguments and account of a REQUEST. Raises ProtocolError for anything else."""
+    try:
+        request = json.loads(payload)
+        verb, args, account = request["verb"], request.get("args", {}), request.get("account") or {}
+    except Exception:  # noqa: BLE001 - hostile JSON raises many things, RecursionError among them
+        raise ProtocolError("REQUEST is not what it should be") from None
+    if not isinstance(verb, str) or verb not in VERBS or not isinstance(args, dict) or not isinstance(account, dict):
+        raise ProtocolError("REQUEST with an unknown verb or malformed arguments")
+    return verb, args, account
+
+
+def answer_of(end: object) -> dict[str, Any]:
+    """The content of DONE for whatever a flow ended with."""
+    if end is None:
+        return {"ok": True}
+    if isinstance(end, RefusedError):
+        return {"ok": False, "error": end.code, "message": end.message}
+    code = "unavailable"
+    if isinstance(end, AbortedError | ProtocolError):
+        code = "aborted" if isinstance(end, AbortedError) else "invalid"
+    return {"ok": False, "error": code, "message": MESSAGES[code]}

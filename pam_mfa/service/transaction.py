@@ -1,0 +1,100 @@
+"""One PAM transaction.
+
+fresh --HELLO--> introduced --all AUTHINFO--> running --the flow ends--> over
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .. import wire
+from ..audit import Record
+from ..conversation import Aborted
+from ..errors import ConfigError, PamMfaError, ProtocolError
+from ..login import Request, login
+from ..outcome import Outcome, Verdict
+from .channel import Channel
+from .session import Session
+
+TOTAL_SECONDS = {"login": 45, "sshd": 90}  # below what these hosts allow themselves
+TOTAL_SECONDS_ELSE = 180
+REFUSALS = frozenset({Outcome.DENIED, Outcome.LOCKED, Outcome.TRIES_SPENT})
+
+
+class Transaction(Session):
+    """The session of one login."""
+
+    _hello: wire.Hello | None = None
+    _authinfo: tuple[bytes, ...] = ()
+    _verdict: Verdict | None = None
+
+    def _frame(self, kind: wire.Type, payload: bytes) -> None:
+        if self._channel is not None:
+            return super()._frame(kind, payload)
+        if kind is wire.Type.ABORT:
+            return self.stop(Aborted())
+        if self._hello is None and kind is wire.Type.HELLO:
+            self._hello = wire.decode_hello(payload)
+        elif self._hello is not None and kind is wire.Type.AUTHINFO:
+            self._authinfo += (payload,)
+        else:
+            raise ProtocolError(f"{kind.name} out of turn")
+        if len(self._authinfo) == self._hello.authinfo:
+            self._begin(self._hello)
+
+    def _begin(self, hello: wire.Hello) -> None:
+        ground = self._ground
+        if ground.settings is None:
+            raise ConfigError(["no usable settings"])
+        request = Request(
+            self.id, self._peer_uid, hello.service, hello.user, hello.uid, hello.ruser, hello.rhost, hello.tty
+        )
+        flow = login(request, ground.settings, ground.factors, ground.now)
+        channel = Channel(flow, self._link.backend, self._say, self._finish)
+        self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
+
+    def _finish(self, end: Verdict | BaseException) -> None:
+        """Record the verdict, then tell it: with `audit = "required"` an attempt without a record is refused."""
+        if self._verdict is not None:
+            return
+        verdict = self._verdict = verdict_of(end)
+        self._deadline = self._next_alive = float("inf")
+        required = self._ground.settings is not None and self._ground.settings.audit_required
+        self._link.record(self._record(verdict), required, partial(self._result, verdict, required))
+
+    def _result(self, verdict: Verdict, required: bool, written: bool) -> None:
+        if self.over:
+            return
+        outcome = Outcome.UNAVAILABLE if required and not written else verdict.outcome
+        delay = self._ground.settings.fail_delay_ms if self._ground.settings and outcome in REFUSALS else 0
+        nonce = self._hello.nonce if self._hello else bytes(wire.NONCE_SIZE)
+        self._close(wire.encode_result(outcome, delay, nonce))
+
+    def _record(self, verdict: Verdict) -> Record:
+        hello = self._hello
+        return Record(
+            event="login",
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            role=self._ground.role,
+            service=hello.service if hello else "",
+            user=hello.user if hello else "",
+            uid=hello.uid if hello else None,
+            session=self.id,
+            duration_ms=self._milliseconds(),
+            rhost=hello.rhost if hello else "",
+            tty=hello.tty if hello else "",
+            factor=verdict.factor,
+            credential=verdict.credential,
+            label=verdict.label,
+        )
+
+
+def verdict_of(end: object) -> Verdict:
+    """The verdict for whatever a login flow ended with: its own, or one that lets nobody in."""
+    if type(end) is Verdict and type(end.outcome) is Outcome:
+        return end
+    if isinstance(end, PamMfaError) and end.outcome in (Outcome.ABORTED, Outcome.DENIED):
+        return Verdict(end.outcome, end.reason)
+    reason = end.reason if isinstance(end, PamMfaError) else f"exception_{type(end).__name__}"
+    return Verdict(Outcome.UNAVAILABLE, reason)
