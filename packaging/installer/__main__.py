@@ -1,0 +1,66 @@
+"""packaging/install after its prerequisites are there: the order of the steps."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+import sitedir
+import system
+import tree
+from steps import BUILD, LIB, StepFailed, report
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="install",
+        description="Build pam-mfa and install it on this system (Debian 12 or 13). Run it again after every update of "
+        "the sources or of Python. It never edits the PAM file of another program.",
+    )
+    parser.add_argument("--destdir", metavar="DIR", type=Path, help="only stage the files, below DIR")
+    parser.add_argument("--no-apt", "--offline", action="store_true", help="take the Debian packages as they are")
+    return parser.parse_args()
+
+
+def install(root: Path, staged: bool) -> None:
+    """All steps. Raises StepFailed."""
+    tree.make_folders(root)
+    site = sitedir.build(root)
+    before = tree.lay(root, site)
+    if staged:
+        tree.forget_sites(tree.below(root, LIB), {site.name})
+        return
+    system.account()
+    system.seal_key()
+    system.store()
+    running = system.start()
+    tree.forget_sites(LIB, {site.name} if running else {site.name, before})
+    system.check()
+
+
+def main() -> int:
+    """Run the steps; one line on standard error where one fails."""
+    given = options()
+    os.umask(0o022)
+    try:
+        if os.geteuid() != 0:
+            raise StepFailed("needs root: sudo ./packaging/install")
+        root = given.destdir.resolve() if given.destdir else Path("/")
+        BUILD.mkdir(exist_ok=True)
+        with open(BUILD / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time
+            install(root, bool(given.destdir))
+    except StepFailed as failed:
+        print(f"install: {failed}", file=sys.stderr)
+        return 1
+    if given.destdir:
+        report("staged", str(root))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What an installation needs of a running system: account, key, store, units, and the proof that it works."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+from pathlib import Path
+
+from files import make_directory, place_bytes
+from steps import LIB, StepFailed, report, run
+
+ACCOUNT = "pam-mfa"
+KEY = Path("/etc/pam-mfa/seal.key")
+KEY_SIZE = 32
+STATE = Path("/var/lib/pam-mfa")
+STORE = STATE / "store.db"
+SOCKETS = ["pam-mfad-priv.socket", "pam-mfad-user.socket", "pam-mfad-manage.socket", "pam-mfa-password.socket"]
+SERVICES = ["pam-mfad.service", "pam-mfa-password.service"]
+
+
+def systemd_runs() -> bool:
+    """Whether systemd is this system's init, as sd_booted(3) finds out."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def account() -> None:
+    """The system user and group pam-mfa, and the directories that have to do with them."""
+    try:
+        pwd.getpwnam(ACCOUNT)
+        report("account", f"{ACCOUNT} is there")
+    except KeyError:
+        if shutil.which("systemd-sysusers"):
+            run(["systemd-sysusers", "pam-mfa.conf"], "systemd-sysusers could not make the user pam-mfa, see above")
+        else:
+            shell = ["--home-dir", "/", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+            run(["useradd", "--system", "--user-group", *shell, ACCOUNT], "useradd could not make the user pam-mfa")
+        report("account", f"made {ACCOUNT}")
+    entry = pwd.getpwnam(ACCOUNT)
+    make_directory(STATE)
+    os.chown(STATE, entry.pw_uid, entry.pw_gid)
+    STATE.chmod(0o700)
+
+
+def seal_key() -> None:
+    """Make the key that seals the store; one that is there stays. Raises StepFailed where a store lost its key."""
+    if STORE.exists() and not KEY.exists():
+        raise StepFailed(
+            f"{KEY} is missing and {STORE} cannot be read without it: put the key back, "
+            f"or move the store away to begin with an empty one"
+        )
+    try:
+        place_bytes(secrets.token_bytes(KEY_SIZE), KEY, 0o400, once=True)
+        report("seal key", f"made {KEY}: keep a copy of it where you keep copies of {STATE}")
+    except FileExistsError:
+        report("seal key", "kept")
+
+
+def store() -> None:
+    """Create the store, or bring it up to this version."""
+    done = run([LIB / "pam-mfa-engine", "--prepare"], f"{STORE} could not be prepared, see above")
+    report("store", " ".join(done.split()) or "ready")
+
+
+def start() -> bool:
+    """Start or restart the service; returns whether systemd runs it now."""
+    if not systemd_runs():
+        report("service", f"no systemd here: start {LIB}/pam-mfad as root; without it the engine serves root's logins")
+        return False
+    run(["systemctl", "daemon-reload"], "systemd did not take the units, see above")
+    run(["systemctl", "enable", "--quiet", "--now", *SOCKETS], "the sockets did not start, see above")
+    run(["systemctl", "enable", "--quiet", "pam-mfad.service"], "the service cannot be enabled, see above")
+    run(["systemctl", "try-restart", "pam-mfa-password.service"], "the password helper did not restart, see above")
+    run(["systemctl", "restart", "pam-mfad.service"], "the service did not start: journalctl -u pam-mfad")
+    report("service", "running")
+    return True
+
+
+def check() -> None:
+    """The command's own examination of the whole."""

@@ -1,0 +1,98 @@
+"""What lies where: the files of an installation below / or below a staging directory."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+
+from files import make_directory, place, place_bytes, remove
+from steps import LIB, PROJECT, StepFailed, report
+
+PACKAGING = PROJECT / "packaging"
+SETTINGS = Path("/etc/pam-mfa/config.toml")
+OWN_SERVICE = Path("/etc/pam.d/pam-mfa")
+COMMAND = Path("/usr/bin/pam-mfa")
+UNITS = Path("/usr/lib/systemd/system")
+EXECUTABLES = ("pam-mfad", "pam-mfa-password")
+# Files of the distribution's own directories, by source below packaging/.
+SHIPPED = {f"systemd/{path.name}": UNITS / path.name for path in sorted((PACKAGING / "systemd").iterdir())} | {
+    "sysusers.d/pam-mfa.conf": Path("/usr/lib/sysusers.d/pam-mfa.conf"),
+    "tmpfiles.d/pam-mfa.conf": Path("/usr/lib/tmpfiles.d/pam-mfa.conf"),
+}
+
+
+def below(root: Path, path: Path) -> Path:
+    """An absolute path as it is below `root`."""
+    return root / path.relative_to("/")
+
+
+def module_path() -> Path:
+    """Where libpam looks for modules: the multiarch directory that holds Debian's own."""
+    folder = Path("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "", "security")
+    if not (folder / "pam_permit.so").exists():
+        raise StepFailed(f"{folder} holds no PAM modules: this is not a Debian 12 or 13 with libpam-modules")
+    return folder / "pam_mfa.so"
+
+
+def lay(root: Path, site: Path) -> str | None:
+    """Put every file in place and switch to `site`; returns the name of the site directory that was used before."""
+    native = site / "pam_mfa/_native"
+    for name in EXECUTABLES:
+        place(native / name, below(root, LIB / name), 0o755)
+    link_engine(below(root, LIB))
+    before = switch(below(root, LIB), site.name)
+    place(native / "pam_mfa.so", below(root, module_path()), 0o644)
+    place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
+    for source, target in SHIPPED.items():
+        place(PACKAGING / source, below(root, target), 0o644)
+    kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path)]
+    report("files", "in place" + (f"; kept your {' and '.join(map(str, kept))}" if kept else ""))
+    return before
+
+
+def settle(root: Path, path: Path) -> bool:
+    """A file that belongs to the administrator from then on; returns whether it was put there now."""
+    source = PACKAGING / (path.name if path == SETTINGS else f"pam.d/{path.name}")
+    try:
+        place_bytes(source.read_bytes(), below(root, path), 0o644, once=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def link_engine(lib: Path) -> None:
+    """pam-mfa-engine is pam-mfad by another name."""
+    new = lib / ".pam-mfa-engine"
+    remove(new)
+    new.hardlink_to(lib / "pam-mfad")
+    new.rename(lib / "pam-mfa-engine")  # the same file already: rename(2) does nothing and leaves `new`
+    remove(new)
+
+
+def switch(lib: Path, name: str) -> str | None:
+    """Point `site` at another directory in one step; returns the name of the one before where it was another."""
+    link = lib / "site"
+    before = os.readlink(link) if link.is_symlink() else None
+    if before == name:
+        return None
+    new = lib / ".site"
+    remove(new)
+    new.symlink_to(name)
+    new.rename(link)
+    return before
+
+
+def forget_sites(lib: Path, kept: set[str | None]) -> None:
+    """Remove the site directories that nobody uses any more."""
+    for path in [*lib.glob("site-*"), *lib.glob(".site-*")]:
+        if path.name not in kept:
+            remove(path)
+
+
+def make_folders(root: Path) -> None:
+    """The directories whose mode matters, before anything is put in them."""
+    for path in (LIB, SETTINGS.parent):
+        make_directory(below(root, path))
+        below(root, path).chmod(0o755)
+        os.chown(below(root, path), 0, 0)

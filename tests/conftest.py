@@ -1,0 +1,49 @@
+"""What every tier shares: private machines, and the rule that nothing is skipped where it counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from machine import Base, Machine
+
+
+@pytest.fixture(scope="session")
+def machine_base() -> Iterator[Base]:
+    """What the machines of this run stand on: the staged build and the users of machine.PASSWORDS."""
+    try:
+        base = Base()
+    except (PermissionError, FileNotFoundError) as error:
+        pytest.fail(str(error), pytrace=False)
+    yield base
+    base.close()
+
+
+@pytest.fixture
+def machine(machine_base: Base) -> Iterator[Machine]:
+    """A private machine with pam-mfa installed; its service is not started."""
+    with Machine(machine_base) as machine:
+        yield machine
+
+
+def _no_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true does not allow: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test fails in CI: what was not run is not known to work."""
+    report = yield
+    _no_skips(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file."""
+    report = yield
+    _no_skips(report)
+    return report
