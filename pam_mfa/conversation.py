@@ -66,15 +66,17 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait for a device (`request` from devices/base.py) or only for time to pass (None).
+    """Wait for a device: start `request`, or with None go on with the one that runs, or just let time pass.
+
+    Its end is Expired, which the flow expects and handles: no device is also an answer.
 
     Args:
-        until: end of the wait, in seconds of the session's clock.
+        seconds: how long.
         skippable: the user may end it.
     """
 
     request: object | None
-    until: float
+    seconds: float
     skippable: bool = False
 
 

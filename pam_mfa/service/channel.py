@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..conversation import Aborted, CheckPassword, Commit, Committed, Event, Expired, Found, LookUp, Read, Steps, Want
+from ..conversation import (
+    Aborted,
+    CheckPassword,
+    Commit,
+    Committed,
+    Event,
+    Expired,
+    Found,
+    LookUp,
+    Read,
+    Steps,
+    Wait,
+    Want,
+)
 from ..errors import PamMfaError, ProtocolError
 
 T = TypeVar("T")
@@ -25,6 +39,9 @@ class Backend(Protocol):
     def look_up(self, want: LookUp, done: Done) -> None: ...
 
     def check_password(self, want: CheckPassword, done: Done) -> None: ...
+
+    def wait(self, want: Wait, done: Done) -> None:
+        """The one that need not call `done`: the session ends a wait that lasts too long."""
 
 
 class Channel(Generic[T]):
@@ -50,6 +67,7 @@ class Channel(Generic[T]):
         self._say = say
         self._finish = finish
         self._want: Want | None = None
+        self._since = 0.0
         self._turn = 0
         self._over = False
 
@@ -57,6 +75,11 @@ class Channel(Generic[T]):
     def want(self) -> Want | None:
         """What the flow waits for; None before its start and after its end."""
         return self._want
+
+    @property
+    def wait_ends(self) -> float:
+        """When the open Wait expires, on time.monotonic(); never where the flow waits for something else."""
+        return self._since + self._want.seconds if isinstance(self._want, Wait) else float("inf")
 
     def start(self) -> None:
         """Run the flow to its first wait."""
@@ -84,7 +107,7 @@ class Channel(Generic[T]):
                 return self._end(end.value)
             except BaseException as problem:  # noqa: BLE001 - also SystemExit: nothing a flow raises may pass as a verdict
                 return self._end(problem)
-            self._want = want
+            self._want, self._since = want, monotonic()
             item = self._perform(want)
             if item is None:
                 return
@@ -117,6 +140,8 @@ class Channel(Generic[T]):
                 self._backend.look_up(want, done)
             case CheckPassword():
                 self._backend.check_password(want, done)
+            case Wait():
+                self._backend.wait(want, done)
             case _:
                 return self._say(want)
         return None

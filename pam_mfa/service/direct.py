@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ..conversation import CheckPassword, Commit, Event, LookUp, Read
+from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
 from ..errors import LookupFailed, ProtocolError, StoreError
 from ..store.base import Store
 from . import system
@@ -45,6 +45,10 @@ class DirectBackend(Backend):
     def check_password(self, want: CheckPassword, done: Done) -> None:
         # Only root manages through the engine, and root is not asked.
         done(ProtocolError("the engine checks no passwords"))
+
+    def wait(self, want: Wait, done: Done) -> None:
+        if want.request is not None:  # devices come with their own service
+            done(DeviceGone("no_device_service"))
 
 
 def _look_up(want: LookUp) -> Event | LookupFailed:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import wire
 from ..audit import Record, Trail
-from ..conversation import CheckPassword, Commit, Event, LookUp, Read
+from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
@@ -93,6 +93,10 @@ class LoopBackend(Backend):
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         self._in_thread(self._passwords, partial(password.check, want), done, password.SECONDS + 1)
+
+    def wait(self, want: Wait, done: Done) -> None:
+        if want.request is not None:  # devices come with their own service
+            done(DeviceGone("no_device_service"))
 
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
         """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from .. import wire
 from ..audit import Record
 from ..config import Settings
-from ..conversation import Aborted, Answer, Ask, AskSecret, Event, Expired, Shown, Tell, Want, Warn
+from ..conversation import Aborted, Answer, Ask, AskSecret, Event, Expired, Shown, Skipped, Tell, Wait, Want, Warn
 from ..errors import DeadlineError, PamMfaError, ProtocolError
 from ..factors.base import Factor
 from ..throttle import Instant
@@ -102,6 +102,8 @@ class Session:
             return
         if now >= self._deadline:
             self.stop(Expired())
+        elif self._channel is not None and now >= self._channel.wait_ends:
+            self._channel.deliver(Expired())
         elif now >= self._next_alive:
             self._next_alive = now + ALIVE_SECONDS
             if self._channel is None or not isinstance(self._channel.want, Ask | AskSecret):  # the peer waits for us
@@ -110,7 +112,8 @@ class Session:
     @property
     def next_tick(self) -> float:
         """When `tick` has something to do, on time.monotonic()."""
-        return min(self._deadline, self._next_alive)
+        wait_ends = self._channel.wait_ends if self._channel is not None else float("inf")
+        return min(self._deadline, self._next_alive, wait_ends)
 
     def stop(self, why: Aborted | Expired | PamMfaError) -> None:
         """End the session from outside, with what its flow makes of that."""
@@ -129,6 +132,8 @@ class Session:
         if kind is wire.Type.REPLY and isinstance(channel.want, Ask | AskSecret) and len(payload) <= wire.MAX_REPLY:
             # A reply in another encoding is a wrong answer, not an error; a password is passed on byte by byte.
             channel.deliver(Answer(payload.decode(errors="surrogateescape")))
+        elif kind is wire.Type.SKIP and not payload and isinstance(channel.want, Wait) and channel.want.skippable:
+            channel.deliver(Skipped())
         elif kind is wire.Type.ABORT and not payload:
             self.stop(Aborted())
         else:
