@@ -341,7 +341,7 @@ class Trail:
     def _send(self, fields: Callable[[], Fields]) -> bool:
         try:
             return self._log.send(fields())
-        except Exception:  # whatever is wrong with one record, the next one must still be written
+        except Exception:  # noqa: BLE001 - whatever is wrong with one record, the next must still be written
             return False
 
 

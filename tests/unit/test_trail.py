@@ -128,24 +128,34 @@ def test_the_default_queue_holds_a_thousand(memory: Memory) -> None:
     assert len(memory.written) == 1002
 
 
+def broken(memory: Memory, how: str) -> None:
+    memory.works, memory.raises = how == "works", how == "raises"
+
+
 @pytest.mark.parametrize("how", ["refuses", "raises"])
 def test_records_that_cannot_be_written_are_counted_until_it_works_again(memory: Memory, how: str) -> None:
     trail = Trail(Log([memory]))
-    memory.works, memory.raises = how != "refuses", False
-    if how == "raises":
-        # An object that is no Record stands for a bug in rendering: the thread goes on.
-        called = Called()
-        trail.put_and_wait(None, called)  # type: ignore[arg-type]
-    else:
+    broken(memory, how)
+    for lost in (1, 2):
         called = Called()
         trail.put_and_wait(record(), called)
-    assert called.wait() == (False, "audit")
-    assert trail.lost == 1
-    memory.works = True
+        assert called.wait() == (False, "audit")
+        assert trail.lost == lost
+    broken(memory, "works")
     assert trail.put(record(user="after"))
     assert trail.stop(DEADLINE) is True
-    assert memory.lost_lines() == ["1"]
+    assert memory.lost_lines() == ["2"]
     assert memory.users() == [None, "after"]
+
+
+def test_what_cannot_be_rendered_is_lost_and_ends_nothing(memory: Memory) -> None:
+    trail = Trail(Log([memory]))
+    called = Called()
+    trail.put_and_wait(None, called)  # type: ignore[arg-type]
+    assert called.wait() == (False, "audit")
+    assert trail.put(record())
+    assert trail.stop(DEADLINE) is True
+    assert memory.users() == [None, "alice"]
 
 
 def test_the_number_of_lost_records_is_told_once_and_grows_from_there(memory: Memory) -> None:
