@@ -24,16 +24,15 @@ from .sqlite_file import (
 from .sqlite_rows import OPERATIONS, QUERIES, add_tally
 from .sqlite_setup import grow
 
-# Connections to files that were replaced under us. Closing one could drop the locks of the connection
-# to the new file (both may share the -shm file), so they stay.
-_replaced: list[sqlite3.Connection] = []
+# Every open connection, so that forgetting a store never closes one: the last connection to close deletes
+# the write-ahead log, and with it the room that lets logins go on when the disk is full.
+_open: list[sqlite3.Connection] = []
 
 
 class SqliteStore:
     """One connection, opened at the first use and again whenever the file or an error demands it.
 
-    Not closed on purpose: the last connection to close deletes the write-ahead log, and with it the room
-    that lets logins go on when the disk is full. A process that serves logins leaves by _exit.
+    It is never closed: a process that has used a store leaves by _exit (README.md says why).
 
     Args:
         path: the database; its directory holds nothing else.
@@ -117,10 +116,11 @@ class SqliteStore:
         if old is not None and not self._suspect and identify(self._path) == self._identity:
             return old
         db, identity = connect(self._path, self._sealer, self._patience)
-        # The new one is open before the old one goes, so that this close is never the last one.
+        _open.append(db)
+        # The new one is open before the old one goes, so that this close is never the last one. The old one of
+        # a file that was replaced stays: both may share a -shm file, and closing would drop the new one's locks.
         if old is not None and self._identity == identity:
+            _open.remove(old)
             old.close()
-        elif old is not None:
-            _replaced.append(old)
         self._db, self._identity, self._suspect = db, identity, False
         return db

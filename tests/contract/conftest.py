@@ -1,0 +1,45 @@
+"""Every store there is, to be held to the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import SEALER, ThroughWriter, discard, make
+
+from pam_mfa.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> str:
+    """An empty SQLite store."""
+    return make(tmp_path / "state")
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., SqliteStore]]:
+    """Opens stores that are closed again at the end of the test."""
+    stores: list[SqliteStore] = []
+
+    def open_store(path: str, **more: Any) -> SqliteStore:
+        stores.append(SqliteStore(path, SEALER, **more))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        discard(store)
+
+
+@pytest.fixture(params=["sqlite", "writer"])
+def store(request: pytest.FixtureRequest, store_path: str) -> Iterator[SqliteStore | ThroughWriter]:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        direct = SqliteStore(store_path, SEALER)
+        yield direct
+        discard(direct)
+    else:
+        through = ThroughWriter(store_path)
+        yield through
+        through.close()
