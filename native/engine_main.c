@@ -1,5 +1,5 @@
-/* One executable, two programs: pam-mfad (the service) and pam-mfa-engine (one session on fd 3, or --manage, --prepare).
- * While it is root it runs this file and root.c only; Python starts after the drop. See README.md. */
+/* One executable, two programs: pam-mfad (the service) and pam-mfa-engine (one session on fd 3, or --manage,
+ * --prepare). While it is root it runs this file and root.c only; Python starts after the drop. See README.md. */
 #include <Python.h>
 
 #include "root.h"
@@ -87,8 +87,8 @@ static void forget_caller(void) {
 }
 
 static void clean_environment(void) {
-    static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
-                                        "CREDENTIALS_DIRECTORY=", "JOURNAL_STREAM="};
+    static const char *const names[] = {
+        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "CREDENTIALS_DIRECTORY=", "JOURNAL_STREAM="};
     enum { NAMES = sizeof names / sizeof *names };
     static char *kept[NAMES + 1];
     size_t count = 0;
@@ -159,13 +159,17 @@ static void take_slot(void) {
 }
 
 static struct sockets start_service(struct account account, const struct caller *caller) {
+    struct sockets sockets = {""};
+    if (caller->listen_fds)
+        sockets = take_sockets(caller); /* first: they come as 3, 4 and 5, and the key shall be 4 */
     if (caller->root)
         open_key(KEY_DIRECTORY, 0, 077);
     else if (caller->credentials)
-        open_key(caller->credentials, account.uid, 037); /* systemd may let us in by an ACL, which shows as group bits */
+        open_key(caller->credentials, account.uid,
+                 037); /* systemd may let us in by an ACL, which shows as group bits */
     else
         die("CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential=seal.key");
-    return caller->listen_fds ? take_sockets(caller) : bind_sockets(account);
+    return caller->listen_fds ? sockets : bind_sockets(account);
 }
 
 static struct sockets start_session(void) {
@@ -186,7 +190,8 @@ static void python_must(PyStatus status) {
         die("Python does not start: %s", status.err_msg ? status.err_msg : "no reason given");
 }
 
-/* Isolated: no environment, no site, no .pyc writing, no look-up of paths. What is imported is what these three hold. */
+/* Isolated: no environment, no site, no .pyc writing, no look-up of paths. What is imported is what these three hold.
+ */
 static void start_python(const char *role) {
     static const char *const paths[] = {PAM_MFA_STDLIB, PAM_MFA_DYNLOAD, PAM_MFA_LIBEXEC "/site"};
     PyPreConfig before;
