@@ -56,6 +56,8 @@ static int start_thread(struct watch *watch) {
 
 int watchdog_arm(int fd, unsigned total_seconds) {
     struct itimerspec total = {.it_value.tv_sec = total_seconds};
+    if (!total_seconds)
+        return EINVAL; /* a timer of zero never rings */
     struct watch *watch = malloc(sizeof *watch);
     if (!watch)
         return ENOMEM;
