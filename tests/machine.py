@@ -65,6 +65,7 @@ class Plan:
         scratch: an empty directory to mount on, outside of the machine.
         base: the home of a Base: layer/ is laid over the system's root.
         log: the socket that becomes /dev/log.
+        system: root directory of the Debian below, "/" for this one.
         fill: what the machine writes goes into the Base's layer.
         shared_network: keep the system's network (for apt and pip) instead of a lone loopback.
         project: directory shown read-only at its own place.
@@ -73,6 +74,7 @@ class Plan:
     scratch: str
     base: str
     log: str
+    system: str
     fill: bool
     shared_network: bool
     project: str = str(PROJECT)
@@ -82,17 +84,18 @@ class Base:
     """What all machines of a test run have in common, in memory: made once, never written to again.
 
     Args:
-        furnish: with the staged pam-mfa and the users of PASSWORDS; without, machines are this system as it is.
+        furnish: with the staged pam-mfa and the users of PASSWORDS; without, machines are the system as it is.
+        system: root directory of the Debian that machines are laid over.
 
     Raises PermissionError where we are not root, FileNotFoundError where there is no staged build.
     """
 
-    def __init__(self, furnish: bool = True) -> None:
+    def __init__(self, furnish: bool = True, system: str = "/") -> None:
         if os.geteuid() != 0:
             raise PermissionError("private machines need root: run the tests with sudo ./tests/run")
         if furnish and not (STAGE / "usr/lib/pam-mfa/site").is_symlink():
             raise FileNotFoundError(f"no build in {STAGE}: make it with sudo ./packaging/install --destdir build/stage")
-        self.home = Path(tempfile.mkdtemp(prefix="machines-"))
+        self.home, self.system = Path(tempfile.mkdtemp(prefix="machines-")), system
         script = 'mount -t tmpfs -o mode=0755 tmpfs "$1" && mkdir "$1/layer" "$1/work" && echo ready && exec cat'
         self._holder = hold(
             ["/usr/bin/unshare", "--mount", "--propagation=private", "/bin/sh", "-c", script, "base", str(self.home)]
@@ -144,7 +147,8 @@ class Machine:
         self._log.bind(str(self._home / "log"))
         os.chmod(self._home / "log", 0o666)
         self._lines: list[str] = []
-        plan = Plan(str(self._home / "root"), str(base.home), str(self._home / "log"), fill, shared_network)
+        scratch, log = str(self._home / "root"), str(self._home / "log")
+        plan = Plan(scratch, str(base.home), log, base.system, fill, shared_network)
         become = [PYTHON, "-I", str(PROJECT / "tests/private_root.py"), json.dumps(asdict(plan))]
         self._holder = hold(["/usr/bin/nsenter", f"--mount={base.mounts}", *become])
         self.pid = self._holder.pid
@@ -165,7 +169,7 @@ class Machine:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def command(self, argv: Sequence[str], user: str | None = None, env: Mapping[str, str] | None = None) -> list[str]:
-        """The command line that runs `argv` in the machine, as `user` (default root), with nothing but `env` and a few."""
+        """The command line that runs `argv` in the machine, as `user` (default root); `env` adds to a bare one."""
         enter = ["/usr/bin/nsenter", f"--target={self.pid}", "--mount", "--net", "--uts"]
         settings = dict(ENVIRONMENT)
         if user:

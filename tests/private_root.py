@@ -54,15 +54,16 @@ def bind(source: str, target: Path, flags: int = 0) -> None:
 
 
 def lay_root(plan: dict[str, str | bool]) -> Path:
-    """The overlay over this system's root; returns where it is mounted."""
+    """The overlay over a system's root; returns where it is mounted."""
     scratch, base = Path(str(plan["scratch"])), Path(str(plan["base"]))
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", scratch, "tmpfs", options="mode=0755")
     for name in ("upper", "work", "root"):
         (scratch / name).mkdir(mode=0o755)
-    options = f"lowerdir={base}/layer:/,upperdir={scratch}/upper,workdir={scratch}/work"
+    system = plan["system"]
+    options = f"lowerdir={base}/layer:{system},upperdir={scratch}/upper,workdir={scratch}/work"
     if plan["fill"]:
-        options = f"lowerdir=/,upperdir={base}/layer,workdir={base}/work"
+        options = f"lowerdir={system},upperdir={base}/layer,workdir={base}/work"
     mount("overlay", scratch / "root", "overlay", options=options)
     return scratch / "root"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import sitedir
 import system
 import tree
-from steps import BUILD, LIB, StepFailed, report
+from steps import LIB, PROJECT, StepFailed, report
 
 
 def options() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def install(root: Path, staged: bool) -> None:
     """All steps. Raises StepFailed."""
     tree.make_folders(root)
     site = sitedir.build(root)
-    before = tree.lay(root, site)
+    before = tree.lay(root, site, keep=not staged)
     if staged:
         tree.forget_sites(tree.below(root, LIB), {site.name})
         return
@@ -40,6 +40,7 @@ def install(root: Path, staged: bool) -> None:
     running = system.start()
     tree.forget_sites(LIB, {site.name} if running else {site.name, before})
     system.check()
+    system.advise()
 
 
 def main() -> int:
@@ -50,10 +51,9 @@ def main() -> int:
         if os.geteuid() != 0:
             raise StepFailed("needs root: sudo ./packaging/install")
         root = given.destdir.resolve() if given.destdir else Path("/")
-        BUILD.mkdir(exist_ok=True)
-        with open(BUILD / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time
-            install(root, bool(given.destdir))
+        project = os.open(PROJECT, os.O_RDONLY)
+        fcntl.flock(project, fcntl.LOCK_EX)  # one at a time, until the process ends
+        install(root, bool(given.destdir))
     except StepFailed as failed:
         print(f"install: {failed}", file=sys.stderr)
         return 1

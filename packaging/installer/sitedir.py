@@ -18,10 +18,10 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 def sources() -> list[Path]:
     """Every file that decides what the site holds."""
-    found = [PROJECT / name for name in ("pyproject.toml", "meson.build", "meson.options", "README.md", "LICENSE")]
+    found = [PROJECT / name for name in ("pyproject.toml", "meson.build", "meson.options")]
     for folder in ("pam_mfa", "native"):
         found += (PROJECT / folder).rglob("*")
-    named = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+    named = [path for path in found if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"]
     return [*named, REQUIREMENTS, BUILD_REQUIREMENTS]
 
 

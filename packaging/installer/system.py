@@ -6,10 +6,13 @@ import os
 import pwd
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
+import pinned
+import unenrolled
 from files import make_directory, place_bytes
-from steps import LIB, StepFailed, report, run
+from steps import LIB, StepFailed, environment, report, run
 
 ACCOUNT = "pam-mfa"
 KEY = Path("/etc/pam-mfa/seal.key")
@@ -17,7 +20,14 @@ KEY_SIZE = 32
 STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
 SOCKETS = ["pam-mfad-priv.socket", "pam-mfad-user.socket", "pam-mfad-manage.socket", "pam-mfa-password.socket"]
-SERVICES = ["pam-mfad.service", "pam-mfa-password.service"]
+COMMAND = "/usr/bin/pam-mfa"
+DOCTOR_FINE, DOCTOR_WARNS = 0, 6
+NEXT = """
+Nobody is asked for anything yet. Next:
+  1. Everybody named above runs: pam-mfa enroll
+  2. Keep a root shell open, and add below "@include common-auth" in /etc/pam.d/sudo or /etc/pam.d/sshd:
+       auth [success=ok ignore=ignore default=die] pam_mfa.so
+  3. Try it from another terminal (pam-mfa test sudo; sudo -k true), then run: pam-mfa doctor"""
 
 
 def systemd_runs() -> bool:
@@ -78,4 +88,23 @@ def start() -> bool:
 
 
 def check() -> None:
-    """The command's own examination of the whole."""
+    """The command's own examination of the whole, then a login. Raises StepFailed where either finds fault."""
+    doctor = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env=environment())
+    if doctor.returncode not in (DOCTOR_FINE, DOCTOR_WARNS):
+        raise StepFailed(f"pam-mfa doctor finds fault\n{doctor.stdout}{doctor.stderr}".rstrip())
+    warnings = [line for line in doctor.stdout.splitlines() if not line.startswith("ok ")]
+    report("doctor", "\n  ".join(["warnings", *warnings]) if warnings else "all is well")
+    trial = Path(__file__).resolve().parent / "trial.py"
+    done = subprocess.run([pinned.PYTHON, "-I", "-S", "-B", trial], capture_output=True, text=True, env=environment())
+    if done.returncode:
+        raise StepFailed(f"trial login: {(done.stdout or done.stderr).strip()}")
+    report("trial login", done.stdout.strip())
+
+
+def advise() -> None:
+    """Who is not enrolled, and what to do next."""
+    uids = unenrolled.enrolled()
+    for who, names in (("sudo", unenrolled.sudoers()), ("a shell", set(unenrolled.shell_users()))):
+        missing = unenrolled.without(names, uids)
+        report(f"not enrolled, with {who}", ", ".join(missing) or "nobody")
+    print(NEXT)

@@ -35,8 +35,14 @@ def module_path() -> Path:
     return folder / "pam_mfa.so"
 
 
-def lay(root: Path, site: Path) -> str | None:
-    """Put every file in place and switch to `site`; returns the name of the site directory that was used before."""
+def lay(root: Path, site: Path, keep: bool) -> str | None:
+    """Put every file in place and switch to `site`.
+
+    Args:
+        keep: files that belong to the administrator stay as they are.
+
+    Returns the name of the site directory that was used before.
+    """
     native = site / "pam_mfa/_native"
     for name in EXECUTABLES:
         place(native / name, below(root, LIB / name), 0o755)
@@ -46,16 +52,16 @@ def lay(root: Path, site: Path) -> str | None:
     place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
     for source, target in SHIPPED.items():
         place(PACKAGING / source, below(root, target), 0o644)
-    kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path)]
+    kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path, keep)]
     report("files", "in place" + (f"; kept your {' and '.join(map(str, kept))}" if kept else ""))
     return before
 
 
-def settle(root: Path, path: Path) -> bool:
-    """A file that belongs to the administrator from then on; returns whether it was put there now."""
+def settle(root: Path, path: Path, keep: bool) -> bool:
+    """A file that belongs to the administrator once it is there; returns whether it was put there now."""
     source = PACKAGING / (path.name if path == SETTINGS else f"pam.d/{path.name}")
     try:
-        place_bytes(source.read_bytes(), below(root, path), 0o644, once=True)
+        place_bytes(source.read_bytes(), below(root, path), 0o644, once=keep)
     except FileExistsError:
         return False
     return True
