@@ -1,0 +1,47 @@
+"""`pam-mfa status`, `unlock` and `accounts`: how accounts stand."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..errors import RefusedError
+from . import show
+from .call import Call, with_account, with_json
+
+
+@click.command()
+@with_account
+def status(call: Call) -> None:
+    """Show what is enrolled and accepted now.
+
+    Root also sees how the service is.
+    """
+    call.run("status", {}, {"account": show.account, "service": show.service})
+
+
+@click.command()
+@click.argument("user", metavar="USER")
+@with_json
+def unlock(call: Call, user: str) -> None:
+    """Accept USER's answers again (root).
+
+    Forgets the wrong ones, after which right ones had to wait or were no longer accepted.
+    """
+    _root_only("unlock")
+    call.user = user
+    call.run("unlock", {}, {"unlocked": lambda record: show.line(f"Unlocked {user}.")})
+
+
+@click.command()
+@with_json
+def accounts(call: Call) -> None:
+    """List all enrolled accounts (root)."""
+    _root_only("accounts")
+    call.run("accounts", {}, {"account": lambda record: show.line(f"{record['name']} (uid {record['uid']})")})
+
+
+def _root_only(command: str) -> None:
+    if os.geteuid() != 0:
+        raise RefusedError("not_allowed", f"only root may do that; run: sudo pam-mfa {command}")

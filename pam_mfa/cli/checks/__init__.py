@@ -1,0 +1,1 @@
+"""The checks of `pam-mfa doctor`, one file for each area."""

@@ -1,0 +1,71 @@
+"""`pam-mfa doctor`: is everything as it must be?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from . import show
+from .call import Call, with_json
+from .client import Record
+from .exits import Exit
+from .plain import one_line
+
+if TYPE_CHECKING:
+    from .checks.finding import Finding
+
+MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "red")}
+
+
+@click.command()
+@with_json
+@click.pass_context
+def doctor(context: click.Context, call: Call) -> None:
+    """Check this installation.
+
+    Looks at files, service, store, clock and every PAM file that names the module, and changes nothing.
+    """
+    worst = Exit.DONE
+    for finding in _findings(call):
+        call.show(
+            {
+                "kind": "finding",
+                "subject": finding.subject,
+                "severity": finding.severity.value,
+                "found": finding.found,
+                "fix": finding.fix,
+            },
+            {"finding": _show},
+        )
+        worst = max(worst, {"ok": Exit.DONE, "warn": Exit.WARNINGS, "bad": Exit.WRONG}[finding.severity])
+    context.exit(worst)
+
+
+def _findings(call: Call) -> Iterator[Finding]:
+    # Imported here: no other command should pay for them.
+    from .checks import clock, files, pam, service, site, sockets, sshd
+    from .checks.finding import warn
+
+    account = files.service_account(call.where)
+    yield from files.check(call.where, account)
+    yield from site.check(call.where)
+    yield from sockets.check(call.where, account)
+    yield from service.check(call.where)
+    yield from clock.check(call.where)
+    yield from pam.check(call.where)
+    yield from sshd.check(call.where)
+    if os.geteuid() != 0:
+        yield warn(
+            "doctor", "only root sees everything: store, engine and sshd were left out", "run: sudo pam-mfa doctor"
+        )
+
+
+def _show(record: Record) -> None:
+    mark, colour = MARKS[record["severity"]]
+    shown = click.style(mark, fg=colour, bold=True) if show.colours() else mark
+    click.echo(f"{shown}  {one_line(record['subject']):16}  {one_line(record['found'])}")
+    if record["fix"]:
+        click.echo(f"{'':24}-> {one_line(record['fix'])}")

@@ -1,0 +1,48 @@
+"""`pam-mfa enroll`: a new credential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import show
+from .call import Call, with_account
+
+FACTORS = (("totp", "codes from an authenticator app"), ("recovery", "ten codes on paper"))
+
+
+@click.command()
+@click.argument("factor", type=click.Choice([name for name, _ in FACTORS]), required=False)
+@click.option("--name", "label", metavar="LABEL", help='What you call it, for example "phone".')
+@click.option("--algorithm", type=click.Choice(["SHA1", "SHA256", "SHA512"]), help="Only for totp; default SHA1.")
+@click.option("--digits", type=click.IntRange(6, 8), help="Only for totp; default 6.")
+@click.option("--period", type=click.Choice(["30", "60"]), help="Only for totp: seconds a code lasts; default 30.")
+@with_account
+def enroll(call: Call, factor: str | None, label: str | None, **options: Any) -> None:
+    """Enrol a credential.
+
+    FACTOR is totp (an authenticator app) or recovery (ten codes on paper); without it you are asked.
+
+    An app counts from the moment that you typed one right code. The first credential needs the account's password and
+    comes with recovery codes; every further one needs a code of one that you have.
+    """
+    factor = factor or _ask_factor(call)
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and factor != "totp":
+        raise click.UsageError(f"--{next(iter(given))} is only for totp")
+    if "period" in given:
+        given["period"] = int(given["period"])
+    if label is not None:
+        given["label"] = label
+    call.run(
+        "enroll",
+        {"factor": factor, **given},
+        {"totp": show.totp, "enrolled": show.enrolled, "recovery": show.recovery},
+    )
+
+
+def _ask_factor(call: Call) -> str:
+    if not call.terminal.interactive():
+        raise click.UsageError("say what to enrol: " + " or ".join(name for name, _ in FACTORS))
+    return call.terminal.choose("What do you want to enrol?", FACTORS)
