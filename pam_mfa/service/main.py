@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from .notify import Notifier, from_environment
 DRAIN_SECONDS = 10.0
 STOP_SECONDS = 3.0
 POLL_SECONDS = 0.05
+# How long one thread may keep Python from the others (default 5 ms): a login waits for the writer and the audit.
+SWITCH_SECONDS = 0.0005
 
 
 class Service:
@@ -119,6 +122,7 @@ def serve(sockets: Mapping[str, int]) -> int:
     """Run the service on listening sockets, by name; returns the exit status. Raises ConfigError for wrong names."""
     if set(sockets) != set(KINDS):
         raise ConfigError([f"the sockets must be {', '.join(KINDS)}"])
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop = asyncio.new_event_loop()
     listeners = {name: socket.socket(fileno=fd) for name, fd in sockets.items()}
     service = Service(loop, Base("service", take_key()), listeners)
