@@ -25,7 +25,7 @@ enum { MIN_TIMEOUT = 5, MAX_TIMEOUT = 600, MIN_ENTRY = 1024, MAX_ENTRY = 1 << 20
 
 struct options {
     const char *socket, *engine;
-    long timeout; /* seconds, 0: what fits the service */
+    long timeout; /* seconds for the whole login, 0: what fits the service */
     bool debug;
 };
 
@@ -53,12 +53,6 @@ static struct options read_options(pam_handle_t *pam, int argc, const char **arg
             pam_syslog(pam, LOG_WARNING, "argument %d is not known or out of range, ignored: %.40s", i + 1, argv[i]);
     }
     return o;
-}
-
-/* Seconds for the whole login, from its first question to its verdict. */
-static long total(const struct options *o, const char *service) {
-    int usual = strcmp(service, "login") == 0 ? 45 : strcmp(service, "sshd") == 0 ? 90 : 180;
-    return o->timeout > 0 ? o->timeout : usual;
 }
 
 /* Copies an item of printable ASCII; false where it is longer or anything else. */
@@ -184,7 +178,8 @@ static void login(struct session *s, const struct options *o, int flags) {
     bool absent = false; /* nobody serves: the one case in which root may ask the engine */
     if (!read_items(s, flags))
         return;
-    s->deadline = relay_now() + 1000 * total(o, s->hello.service);
+    long usual = strcmp(s->hello.service, "login") == 0 ? 45 : strcmp(s->hello.service, "sshd") == 0 ? 90 : 180;
+    s->deadline = relay_now() + 1000 * (o->timeout > 0 ? o->timeout : usual);
     if (!find_uid(s))
         return;
     if (trusted(s, o->socket, &absent) && connect_service(s, o->socket, &absent)) {

@@ -13,8 +13,8 @@ bool frame_append(struct frame *frame, const void *data, size_t size) {
         return false;
     memcpy(frame->bytes + frame->size, data, size);
     frame->size += size;
-    uint16_t length = htons((uint16_t)(frame->size - WIRE_HEADER));
-    memcpy(frame->bytes + 2, &length, sizeof length);
+    frame->bytes[2] = (uint8_t)((frame->size - WIRE_HEADER) >> 8);
+    frame->bytes[3] = (uint8_t)(frame->size - WIRE_HEADER);
     return true;
 }
 
@@ -43,11 +43,8 @@ bool frame_hello(struct frame *frame, const struct hello *hello) {
 }
 
 bool frame_valid(const struct frame *frame) {
-    uint16_t length;
-    if (frame->size < WIRE_HEADER || frame->size > WIRE_MAX_FRAME || frame->bytes[0] != WIRE_VERSION)
-        return false;
-    memcpy(&length, frame->bytes + 2, sizeof length);
-    return ntohs(length) == frame->size - WIRE_HEADER;
+    return frame->size >= WIRE_HEADER && frame->size <= WIRE_MAX_FRAME && frame->bytes[0] == WIRE_VERSION &&
+           frame->size - WIRE_HEADER == (size_t)(frame->bytes[2] << 8 | frame->bytes[3]);
 }
 
 const char *frame_text(struct frame *frame, size_t skip) {
