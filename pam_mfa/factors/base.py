@@ -113,25 +113,42 @@ class Made:
 
 
 def comparable(ceremony: Ceremony, factor: str) -> bool:
-    """Whether an answer is compared at all: not during a wait, not when disabled."""
-    tally = ceremony.account.tallies.get(factor, Tally())
-    return standing(tally, ceremony.now()) is Standing.OPEN
+    """Whether an answer is compared at all: not where nothing is enrolled, not during a wait, not when disabled."""
+    if ceremony.uid is None or not ceremony.account.of(factor):
+        ceremony.reason = "wrong" if ceremony.account.credentials else ceremony.reason
+        return False
+    state = standing(_tally(ceremony, factor), ceremony.now())
+    if state is not Standing.OPEN:
+        ceremony.reason = state.value
+    return state is Standing.OPEN
 
 
-def settle(ceremony: Ceremony, factor: str, matched: tuple[Credential, Use] | None) -> Steps[Proof | None]:
+def settle(
+    ceremony: Ceremony, factor: str, compared: bool, matched: tuple[Credential, Use] | None
+) -> Steps[Proof | None]:
     """Count one answer, record its use, and only then make the proof.
 
-    An answer that cannot be counted on the account (nothing enrolled, a wait, disabled) is counted on the
-    decoy, so that it costs the same and tells nothing.
+    Args:
+        compared: what `comparable` said when the answer came. An answer that was not compared is counted on the
+            decoy instead, so that it costs the same and tells nothing.
+        matched: the credential that the answer fits and what it uses up; None for a wrong answer.
     """
-    tried = Tried.GONE
-    if ceremony.uid is not None and ceremony.account.of(factor):
-        use = matched[1] if matched else None
-        (tried,) = yield from commit(Attempt(ceremony.uid, factor, use, ceremony.now()))
-        ceremony.reason = tried.value
-    if tried not in (Tried.ACCEPTED, Tried.WRONG, Tried.REPLAYED):
+    if not compared or ceremony.uid is None:
         yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now()))
-    if tried is not Tried.ACCEPTED or matched is None or ceremony.uid is None:
+        return None
+    now = ceremony.now()
+    (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now))
+    ceremony.reason = tried.value
+    if tried in (Tried.WRONG, Tried.REPLAYED):
+        failures = _tally(ceremony, factor).failures + 1
+        ceremony.account.tallies[factor] = Tally(failures, now)
+    elif tried is not Tried.ACCEPTED:  # another session spent the account's answers meanwhile
+        yield from commit(Attempt(DECOY_UID, factor, None, now))
+    if tried is not Tried.ACCEPTED or matched is None:
         return None
     credential = matched[0]
     return Proof(ceremony.session, ceremony.uid, factor, credential.id, credential.label)
+
+
+def _tally(ceremony: Ceremony, factor: str) -> Tally:
+    return ceremony.account.tallies.get(factor, Tally())

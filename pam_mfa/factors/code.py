@@ -28,16 +28,16 @@ def prove(ceremony: Ceremony, factors: tuple[CodeFactor, ...]) -> Steps[Proof | 
 def _judge(ceremony: Ceremony, factors: tuple[CodeFactor, ...], answer: str) -> Steps[Proof | None]:
     # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
     factor = next((f for f in factors if f.fits(answer)), None)
-    matched = _match(ceremony, factor, answer) if factor else None
-    proof = yield from settle(ceremony, (factor or factors[0]).name, matched)
+    name = (factor or factors[0]).name
+    compared = comparable(ceremony, name)
+    matched = _match(ceremony, factor, answer) if factor and compared else None
+    proof = yield from settle(ceremony, name, compared, matched)
     if proof is not None and factor and matched and (text := factor.aftermath(*matched)):
         yield from tell(text)
     return proof
 
 
 def _match(ceremony: Ceremony, factor: CodeFactor, answer: str) -> tuple[Credential, Use] | None:
-    if not comparable(ceremony, factor.name):
-        return None
     found = None
     for credential in ceremony.account.of(factor.name):  # all of them, always: time tells nothing
         use = factor.match(credential, answer, ceremony.now())

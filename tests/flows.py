@@ -1,0 +1,276 @@
+"""Stepping flows: the store for real or in memory, people by script, one wrong event wherever a test wants one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pam_mfa.conversation import (
+    Answer,
+    Ask,
+    AskSecret,
+    Checked,
+    CheckPassword,
+    Commit,
+    Committed,
+    Event,
+    Found,
+    LookedUp,
+    LookUp,
+    Read,
+    Show,
+    Shown,
+    Steps,
+    Tell,
+    Wait,
+    Want,
+    Warn,
+)
+from pam_mfa.errors import NameMismatch, StoreError
+from pam_mfa.factors import registry
+from pam_mfa.factors.totp import Parameters
+from pam_mfa.store.base import (
+    DECOY_UID,
+    Account,
+    Advance,
+    Attempt,
+    Credential,
+    FindAccount,
+    Operation,
+    Query,
+    Store,
+    Tried,
+    Use,
+)
+from pam_mfa.throttle import Instant, Standing, Tally, standing
+
+T = TypeVar("T")
+Response = Event | BaseException
+SESSION = "5e" * 16
+ALICE, BOB, NOBODY = 1000, 1001, 4242
+SECRET = b"0123456789abcdefghij"
+BOOT = "3f1c9d0e-0000-4000-8000-000000000001"
+
+
+class Clock:
+    """Both clocks of a machine; a test turns them."""
+
+    def __init__(self, wall: int = 1_700_000_010, boot: int = 5_000, boot_id: str = BOOT) -> None:
+        self.wall, self.boot, self.boot_id = wall, boot, boot_id
+
+    def __call__(self) -> Instant:
+        return Instant(self.wall, self.boot, self.boot_id)
+
+    def sleep(self, seconds: int) -> None:
+        """Time passes, on both."""
+        self.wall += seconds
+        self.boot += seconds
+
+
+def mac(data: bytes) -> bytes:
+    """A keyed hash, as the seal key gives one."""
+    import hmac
+
+    return hmac.digest(b"a key of the tests", data, "sha256")
+
+
+FACTORS = registry(mac)
+
+
+def totp(name: str = "phone", uid: int = ALICE, user: str = "alice", **more: Any) -> Credential:
+    """An enrolled TOTP credential; `parameters` go into its material."""
+    material = Parameters(more.pop("secret", SECRET), **more.pop("parameters", {})).pack()
+    return Credential(name.encode().hex().ljust(32, "0")[:32], uid, user, "totp", name, material, **more)
+
+
+def recovery(codes: Sequence[str], uid: int = ALICE, user: str = "alice", **more: Any) -> Credential:
+    """An enrolled set of recovery codes."""
+    material = b"".join(mac(code.encode()) for code in codes)
+    return Credential("c0de" * 8, uid, user, "recovery", "recovery codes", material, **more)
+
+
+def code_at(credential: Credential, instant: Instant, steps: int = 0) -> str:
+    """The code that an app shows, `steps` time steps away from a moment."""
+    parameters = Parameters.unpack(credential.material)
+    return parameters.code(instant.wall // parameters.period + steps)
+
+
+def wrong_for(credential: Credential, instant: Instant) -> str:
+    """A code of the right form that fits no step near a moment."""
+    digits = Parameters.unpack(credential.material).digits
+    near = {code_at(credential, instant, steps) for steps in range(-5, 6)}
+    return next(code for number in range(100) if (code := f"{number:0{digits}d}") not in near)
+
+
+class Memory:
+    """A store in memory that keeps what login flows change, and breaks where a test says so.
+
+    Args:
+        accounts: who is enrolled.
+        broken: raised by every answer, where set.
+    """
+
+    def __init__(self, *accounts: Account, broken: StoreError | None = None) -> None:
+        self.accounts = {account.uid: account for account in accounts}
+        self.broken = broken
+        self.attempts: list[Attempt] = []
+
+    def read(self, query: Query) -> Any:
+        if self.broken:
+            raise self.broken
+        assert isinstance(query, FindAccount)
+        account = self.accounts.get(query.uid, Account(query.uid, query.user))
+        if account.user != query.user:
+            raise NameMismatch(f"uid {query.uid} is stored under another name")
+        return account
+
+    def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
+        if self.broken:
+            raise self.broken
+        return [tuple(self._attempt(operation) for operation in operations) for operations in batch]
+
+    def _attempt(self, op: Operation) -> Tried:
+        assert isinstance(op, Attempt)
+        self.attempts.append(op)
+        if op.uid == DECOY_UID:
+            return Tried.WRONG
+        account = self.accounts.get(op.uid)
+        if account is None or op.factor not in account.tallies:
+            return Tried.GONE
+        tally = account.tallies[op.factor]
+        if (state := standing(tally, op.at)) is not Standing.OPEN:
+            return Tried(state.value)
+        tried = self._use(account, op.use) if op.use else Tried.WRONG
+        failed = Tally(tally.failures + 1, op.at)
+        self._change(op.uid, tallies={**account.tallies, op.factor: Tally() if tried is Tried.ACCEPTED else failed})
+        return tried
+
+    def _use(self, account: Account, use: Use) -> Tried:
+        old = next((c for c in account.credentials if c.id == use.credential), None)
+        if old is None:
+            return Tried.GONE
+        fresh = use.to > old.mark if isinstance(use, Advance) else not old.mark >> use.bit & 1
+        if not fresh:
+            return Tried.REPLAYED
+        mark = use.to if isinstance(use, Advance) else old.mark | 1 << use.bit
+        new = dataclasses.replace(old, mark=mark)
+        self._change(account.uid, credentials=tuple(new if c is old else c for c in account.credentials))
+        return Tried.ACCEPTED
+
+    def forgive(self, uid: int) -> None:
+        """Forget an account's failures."""
+        self._change(uid, tallies=dict.fromkeys(self.accounts[uid].tallies, Tally()))
+
+    def _change(self, uid: int, **changes: Any) -> None:
+        self.accounts[uid] = dataclasses.replace(self.accounts[uid], **changes)
+
+
+def account(*credentials: Credential, failures: int = 0, last: Instant | None = None, uid: int = ALICE) -> Account:
+    """An account with these credentials, all of their factors having failed that often."""
+    user = credentials[0].user if credentials else "alice"
+    tallies = {c.factor: Tally(failures, last) for c in credentials}
+    return Account(uid, user, credentials, tallies)
+
+
+@dataclass
+class World:
+    """Does what a flow wants, and remembers it.
+
+    Args:
+        store: answers Read and Commit.
+        answers: what the user types, one after the other; a function is asked with the prompt.
+        names: names by uid, as the system knows them.
+        groups: groups by user.
+        passwords: right passwords by user.
+        device: events for Wait, one after the other.
+        instead: by number of the want: what happens instead of what was wanted.
+    """
+
+    store: Store
+    answers: Iterable[str | Callable[[str], str]] = ()
+    names: Mapping[int, str] = field(default_factory=lambda: {ALICE: "alice", BOB: "bob"})
+    groups: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    device: Iterable[Event] = ()
+    instead: Mapping[int, Response] = field(default_factory=dict)
+    wants: list[Want] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.type(*self.answers)
+        self._device = iter(self.device)
+
+    def type(self, *answers: str | Callable[[str], str]) -> None:
+        """What the user types from now on."""
+        self._answers = iter(answers)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the wants so far."""
+        return [type(want).__name__ for want in self.wants]
+
+    @property
+    def asked(self) -> list[str]:
+        """The prompts so far."""
+        return [want.text for want in self.wants if isinstance(want, Ask | AskSecret)]
+
+    @property
+    def told(self) -> list[str]:
+        """The texts shown so far."""
+        return [want.text for want in self.wants if isinstance(want, Tell | Warn)]
+
+    @property
+    def records(self) -> list[Mapping[str, Any]]:
+        """The records shown so far."""
+        return [want.record for want in self.wants if isinstance(want, Show)]
+
+    @property
+    def operations(self) -> list[tuple[object, ...]]:
+        """Every transaction so far."""
+        return [want.operations for want in self.wants if isinstance(want, Commit)]
+
+    def run(self, flow: Steps[T]) -> T:
+        """Drive a flow to its end; returns or raises what it does."""
+        response: Response | None = None
+        try:
+            while True:
+                want = flow.throw(response) if isinstance(response, BaseException) else flow.send(response)  # type: ignore[arg-type]
+                number = len(self.wants)
+                self.wants.append(want)
+                response = self.instead[number] if number in self.instead else self._do(want)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _do(self, want: Want) -> Response:
+        match want:
+            case Read(query):
+                return self._stored(lambda: Found(self.store.read(query)))  # type: ignore[arg-type]
+            case Commit(operations):
+                return self._stored(lambda: self._commit(operations))
+            case Ask(text) | AskSecret(text):
+                answer = next(self._answers)
+                return Answer(answer if isinstance(answer, str) else answer(text))
+            case LookUp(user=None, uid=uid):
+                assert uid is not None
+                return LookedUp(self.names.get(uid))
+            case LookUp(user=user):
+                assert user is not None
+                return LookedUp(user, frozenset(self.groups.get(user, ())))
+            case CheckPassword(user, password):
+                return Checked(self.passwords.get(user) == password)
+            case Wait():
+                return next(self._device)
+            case _:
+                return Shown()
+
+    def _commit(self, operations: tuple[object, ...]) -> Response:
+        (results,) = self.store.apply([operations])  # type: ignore[list-item]
+        return results if isinstance(results, Exception) else Committed(results)
+
+    def _stored(self, answer: Callable[[], Response]) -> Response:
+        try:
+            return answer()
+        except StoreError as problem:
+            return problem
