@@ -126,7 +126,8 @@ def _choose(options: Mapping[str, Any]) -> Parameters:
         ("digits", digits, DIGITS),
         ("period", period, PERIODS),
     ):
-        if value is not None and (type(value) is bool or value not in allowed):
+        # JSON's 6.0 and true are equal to numbers that are allowed, and are none of them.
+        if value is not None and (type(value) is not type(allowed[0]) or value not in allowed):
             raise RefusedError("invalid", f"{name} must be one of {', '.join(map(str, allowed))}")
     secret = base64.b32decode(pyotp.random_base32(SECRET_BYTES * 8 // 5))
     return Parameters(secret, algorithm or "SHA1", digits or 6, period or 30)
