@@ -162,6 +162,7 @@ int main(int argc, char **argv) {
         getsockopt(SESSION_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening)
         die("pam-mfa-password: must be started by pam-mfad or systemd");
     const uid_t allowed = find_account().uid;
+    must(close_range(SESSION_FD + 1, ~0U, 0), "close_range");
     clearenv();
     umask(077);
     must(chdir("/"), "/");

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from machine import DEADLINE, STAGE, Base, Machine
+from machine import DEADLINE, PASSWORDS, STAGE, Base, Machine
 
 ENGINE = "/usr/lib/pam-mfa/pam-mfa-engine"
 DAEMON = "/usr/lib/pam-mfa/pam-mfad"
 STUB = "/usr/lib/pam-mfa/stub"
 KEY = bytes(range(32))
 
-# The staged executables, the account, the key, and in place of the site directory one that holds cffi and the stub.
+# The staged executables, the account, the key, people; in place of the site directory one of cffi and the stub.
 FURNISH = """
 set -eu
 rm -rf /usr/lib/pam-mfa /etc/pam-mfa /var/lib/pam-mfa
@@ -34,6 +34,7 @@ mkdir -p "$2/pam_mfa"
 cp -a "$site"/*cffi* "$2"
 touch "$2/pam_mfa/__init__.py"
 ln -sfn "${2##*/}" /usr/lib/pam-mfa/site
+for user in $3; do getent passwd "$user" >/dev/null || useradd --create-home "$user"; done
 """
 
 # What a stub can say of the process it finds itself in.
@@ -91,7 +92,10 @@ def stub_base() -> Base:
     """The base of all stub machines. Raises as machine.Base."""
     base = Base(furnish=False)
     with Machine(base, fill=True) as machine:
-        machine.run(["/bin/bash", "-c", FURNISH, "furnish", str(STAGE), STUB], input=KEY.decode("ascii"))
+        furnish = ["/bin/bash", "-c", FURNISH, "furnish", str(STAGE), STUB, " ".join(PASSWORDS)]
+        machine.run(furnish, input=KEY.decode("ascii"))
+        passwords = "".join(f"{user}:{password}\n" for user, password in PASSWORDS.items())
+        machine.run(["/usr/sbin/chpasswd", "--crypt-method", "SHA512", "--sha-rounds", "1000"], input=passwords)
     return base
 
 
