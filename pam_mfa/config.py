@@ -21,6 +21,7 @@ from typing import TypeVar
 from .errors import ConfigError
 
 MAX_SIZE = 256 * 1024
+MAX_LINE = 4096
 MAX_FAIL_DELAY = 10
 MAX_NAME = 256
 MAX_ISSUER = 64
@@ -248,17 +249,19 @@ def _given(table: dict[str, object], key: str, read: Callable[[str, object, T], 
 
 
 def _toml(text: str) -> dict[str, object]:
+    # tomllib takes quadratic time for the parts of a dotted key, and a key cannot be longer than its line.
+    long = [number for number, line in enumerate(text.split(NEWLINE), 1) if len(line) > MAX_LINE]
+    if long:
+        raise ConfigError([f"line {number} is longer than {MAX_LINE} characters" for number in long])
     try:
         return tomllib.loads(text)
     except RecursionError:
         raise ConfigError(["nested too deeply"]) from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         end = f"at line {text.count(NEWLINE) + 1}, column {len(text) - text.rfind(NEWLINE)}"
         message = _printable(str(error).replace("at end of document", end))
         # It may quote a key of any length, and ends with the place.
         raise ConfigError([message if len(message) <= 200 else f"{message[:140]}...{message[-57:]}"]) from None
-    except ValueError:  # Python converts no more than 4,300 digits
-        raise ConfigError(["a number has too many digits"]) from None
 
 
 def _text(path: str, owner: int) -> str:

@@ -14,7 +14,7 @@ from pam_mfa import config
 from pam_mfa.config import Rule, Settings, Unenrolled
 from pam_mfa.errors import ConfigError
 
-MANY = settings(max_examples=1000, deadline=None)
+MANY = settings(max_examples=500, deadline=None)
 FACTORS = ("totp", "recovery")
 GOOD = """\
 first_enrolment = "self"

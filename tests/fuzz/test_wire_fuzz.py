@@ -11,7 +11,7 @@ from pam_mfa.errors import ProtocolError
 from pam_mfa.outcome import Outcome
 from pam_mfa.wire import Hello, Tag, Type
 
-MANY = settings(max_examples=1000, deadline=None)
+MANY = settings(max_examples=500, deadline=None)
 
 
 def within(limit: int, least: int = 0) -> st.SearchStrategy[str]:
