@@ -15,22 +15,30 @@ from pam_mfa.conversation import (
     CheckPassword,
     Commit,
     Committed,
+    DeviceGone,
+    DeviceReply,
+    DeviceTouch,
     Event,
+    Expired,
     Found,
     LookedUp,
     LookUp,
     Read,
     Show,
     Shown,
+    Skipped,
     Steps,
     Tell,
     Wait,
     Want,
     Warn,
+    expect,
 )
 from pam_mfa.errors import NameMismatch, StoreError
 from pam_mfa.factors import registry
+from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.factors.totp import Parameters
+from pam_mfa.outcome import Proof
 from pam_mfa.store.base import (
     DECOY_UID,
     Account,
@@ -77,6 +85,7 @@ def mac(data: bytes) -> bytes:
 
 
 FACTORS = registry(mac)
+CODES = [char * 24 for char in "ABCDEFGHJK"]
 
 
 def totp(name: str = "phone", uid: int = ALICE, user: str = "alice", **more: Any) -> Credential:
@@ -85,7 +94,7 @@ def totp(name: str = "phone", uid: int = ALICE, user: str = "alice", **more: Any
     return Credential(name.encode().hex().ljust(32, "0")[:32], uid, user, "totp", name, material, **more)
 
 
-def recovery(codes: Sequence[str], uid: int = ALICE, user: str = "alice", **more: Any) -> Credential:
+def recovery(codes: Sequence[str] = CODES, uid: int = ALICE, user: str = "alice", **more: Any) -> Credential:
     """An enrolled set of recovery codes."""
     material = b"".join(mac(code.encode()) for code in codes)
     return Credential("c0de" * 8, uid, user, "recovery", "recovery codes", material, **more)
@@ -174,6 +183,47 @@ def account(*credentials: Credential, failures: int = 0, last: Instant | None = 
     return Account(uid, user, credentials, tallies)
 
 
+class Key:
+    """A device factor as part 2 will bring them: it waits, cues, verifies, settles; here by script."""
+
+    name = "key"
+
+    def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
+        """Flow: wait for the device, ask for its touch, believe the reply that is its credential's material."""
+        compared = comparable(ceremony, self.name)
+        event = yield Wait(("assert", ceremony.session), 30.0, skippable=True)
+        while isinstance(event, DeviceTouch):
+            expect((yield Tell("Touch your security key", skippable=True)), Shown)
+            event = yield Wait(None, 30.0, skippable=True)
+        if isinstance(event, Skipped | Expired | DeviceGone):
+            return None
+        reply = expect(event, DeviceReply).reply
+        ceremony.tries -= 1
+        own = ceremony.account.of(self.name) if compared else ()
+        matched = next(((c, Advance(c.id, c.mark + 1)) for c in own if c.material == reply), None)
+        return (yield from settle(ceremony, self.name, compared, matched))
+
+    def enrol(self, enrolment: Enrolment) -> Steps[Made]:
+        """Flow: take what the device says."""
+        reply = expect((yield Wait(("make", enrolment.id), 30.0)), DeviceReply).reply
+        assert isinstance(reply, bytes)
+        return Made(enrolment.credential(self.name, reply))
+
+    def details(self, credential: Credential) -> Mapping[str, Any]:
+        return {}
+
+    def ceiling(self, credential: Credential, now: Instant) -> int | None:
+        return None
+
+
+def key(uid: int = ALICE, user: str = "alice") -> Credential:
+    """An enrolled device."""
+    return Credential("0de1ce" + "0" * 26, uid, user, "key", "blue key", b"a signature")
+
+
+FACTORS_AND_KEY: Mapping[str, Factor] = {**FACTORS, "key": Key()}
+
+
 @dataclass
 class World:
     """Does what a flow wants, and remembers it.
@@ -250,7 +300,8 @@ class World:
             case Commit(operations):
                 return self._stored(lambda: self._commit(operations))
             case Ask(text) | AskSecret(text):
-                answer = next(self._answers)
+                answer = next(self._answers, None)
+                assert answer is not None, f"nobody answers {text!r}"
                 return Answer(answer if isinstance(answer, str) else answer(text))
             case LookUp(user=None, uid=uid):
                 assert uid is not None
@@ -261,7 +312,9 @@ class World:
             case CheckPassword(user, password):
                 return Checked(self.passwords.get(user) == password)
             case Wait():
-                return next(self._device)
+                event = next(self._device, None)
+                assert event is not None, f"no device answers {want}"
+                return event
             case _:
                 return Shown()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ..conversation import Steps, commit
@@ -140,8 +140,8 @@ def settle(
     (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now))
     ceremony.reason = tried.value
     if tried in (Tried.WRONG, Tried.REPLAYED):
-        failures = _tally(ceremony, factor).failures + 1
-        ceremony.account.tallies[factor] = Tally(failures, now)
+        counted = Tally(_tally(ceremony, factor).failures + 1, now)
+        ceremony.account = replace(ceremony.account, tallies={**ceremony.account.tallies, factor: counted})
     elif tried is not Tried.ACCEPTED:  # another session spent the account's answers meanwhile
         yield from commit(Attempt(DECOY_UID, factor, None, now))
     if tried is not Tried.ACCEPTED or matched is None:
