@@ -7,18 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define KEY_DIRECTORY "/etc/pam-mfa"
-enum { EXIT_MISUSE = 2, SLOTS = 8, SLOT_TRIES = 50, LISTENERS = 3, OPEN_FILES = 4096 };
+enum { EXIT_MISUSE = 2, SLOTS = 8, SLOT_TRIES = 50, LISTENERS = 3 };
 enum { ENGINE_SECONDS = 190, MANAGE_SECONDS = 900 }; /* above every deadline that Python keeps by itself */
 enum role { SERVICE, ENGINE, MANAGE, PREPARE };
 static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare"};
@@ -26,14 +22,7 @@ static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare
 int pam_mfa_run(const char *role, const char *sockets); /* engine_build.py; 0 = Python failed, else RUN_DONE | status */
 enum { RUN_DONE = 0x100 };
 
-struct caller {
-    int root;
-    const char *listen_fds, *listen_pid, *listen_names, *credentials;
-};
-
-struct sockets {
-    char text[96]; /* "priv=10,user=11,manage=12" */
-};
+static char sockets[96]; /* what Python is told of: "priv=10,user=11,manage=12" */
 
 static _Noreturn void misuse(const char *message) {
     dprintf(STDERR_FILENO, "pam-mfa: %s\n", message);
@@ -54,68 +43,33 @@ static enum role role_of(int argc, char **argv) {
     misuse("not started as pam-mfad or pam-mfa-engine [--manage | --prepare]");
 }
 
-static int option(int fd, int name) {
-    int value = -1;
-    socklen_t size = sizeof value;
-    return getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 ? -1 : value;
-}
-
-static int is_seqpacket(int fd, int listening) {
-    return option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_SEQPACKET &&
-           option(fd, SO_ACCEPTCONN) == listening;
-}
-
-/* Nothing of the caller's surroundings is kept. SIGPIPE and SIGXFSZ become errors of the call, as Python expects. */
-static void forget_caller(void) {
-    struct rlimit limit = {0, 0};
-    sigset_t none;
-    for (int number = 1; number < NSIG; number++)
-        signal(number, number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0)
-            must(open("/dev/null", O_RDWR), "/dev/null"); /* takes the lowest free number, which is this one */
-    umask(077);
-    must(chdir("/"), "/");
-    must(setrlimit(RLIMIT_CORE, &limit), "RLIMIT_CORE");
-    must(getrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
-    if (limit.rlim_cur < OPEN_FILES) {
-        limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
-        must(setrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
-    }
-}
-
 static void clean_environment(void) {
-    static const char *const names[] = {
-        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "CREDENTIALS_DIRECTORY=", "JOURNAL_STREAM="};
+    static const char *const names[] = {"NOTIFY_SOCKET",  "WATCHDOG_USEC", "WATCHDOG_PID",   "CREDENTIALS_DIRECTORY",
+                                        "JOURNAL_STREAM", "LISTEN_FDS",    "LISTEN_FDNAMES", "LISTEN_PID"};
     enum { NAMES = sizeof names / sizeof *names };
-    static char *kept[NAMES + 1];
-    size_t count = 0;
-    for (size_t i = 0; i < NAMES; i++) {
-        char **entry = environ;
-        while (*entry && strncmp(*entry, names[i], strlen(names[i])))
-            entry++;
-        if (*entry)
-            kept[count++] = *entry;
-    }
-    environ = kept;
+    const char *values[NAMES];
+    for (int i = 0; i < NAMES; i++)
+        values[i] = getenv(names[i]);
+    must(clearenv(), "clearenv");
+    for (int i = 0; i < NAMES; i++)
+        if (values[i])
+            must(setenv(names[i], values[i], 1), names[i]);
 }
 
-static void add_socket(struct sockets *sockets, const char *name, int fd) {
-    size_t used = strlen(sockets->text);
-    snprintf(sockets->text + used, sizeof sockets->text - used, "%s%s=%d", used ? "," : "", name, fd);
+static void add_socket(const char *name, int fd) {
+    size_t used = strlen(sockets);
+    snprintf(sockets + used, sizeof sockets - used, "%s%s=%d", used ? "," : "", name, fd);
 }
 
 /* systemd's sockets: priv, user and manage, each once, in any order. */
-static struct sockets take_sockets(const struct caller *caller) {
+static void take_sockets(void) {
     static const char *const wanted[LISTENERS] = {"priv", "user", "manage"};
-    struct sockets sockets = {""};
+    const char *pid = getenv("LISTEN_PID"), *given = getenv("LISTEN_FDNAMES");
     char names[64], *rest = names;
     unsigned seen = 0;
-    if (!caller->listen_pid || atol(caller->listen_pid) != getpid() || strcmp(caller->listen_fds, "3"))
+    if (!pid || atol(pid) != getpid() || strcmp(getenv("LISTEN_FDS"), "3"))
         die("LISTEN_PID or LISTEN_FDS: three sockets for this process are needed");
-    snprintf(names, sizeof names, "%s", caller->listen_names ? caller->listen_names : "");
+    snprintf(names, sizeof names, "%s", given ? given : "");
     for (int fd = SESSION_FD; fd < SESSION_FD + LISTENERS; fd++) {
         const char *name = strsep(&rest, ":");
         for (unsigned i = 0; name && i < LISTENERS; i++)
@@ -124,23 +78,20 @@ static struct sockets take_sockets(const struct caller *caller) {
             die("LISTEN_FDS: not a listening SOCK_SEQPACKET socket of AF_UNIX");
         int moved = keep_open(fd);
         must(fcntl(moved, F_SETFL, O_NONBLOCK), "LISTEN_FDS");
-        add_socket(&sockets, name ? name : "", moved);
+        add_socket(name ? name : "", moved);
     }
     if (rest || seen != (1U << LISTENERS) - 1)
         die("LISTEN_FDNAMES must be priv, user and manage");
-    return sockets;
 }
 
-static struct sockets bind_sockets(struct account account) {
-    struct sockets sockets = {""};
+static void bind_sockets(struct account account) {
     check_run_directory();
     if (lock_file("pam-mfad.lock") < 0)
         die("another pam-mfad is running");
-    add_socket(&sockets, "priv", listen_on("priv.sock", 0, 0600));
-    add_socket(&sockets, "user", listen_on("user.sock", 0, 0666));
-    add_socket(&sockets, "manage", listen_on("manage.sock", 0, 0666));
+    add_socket("priv", listen_on("priv.sock", 0, 0600));
+    add_socket("user", listen_on("user.sock", 0, 0666));
+    add_socket("manage", listen_on("manage.sock", 0, 0666));
     start_password_helper(listen_on("password.sock", account.uid, 0600));
-    return sockets;
 }
 
 static void take_slot(void) {
@@ -158,31 +109,30 @@ static void take_slot(void) {
     die("all %d engines are busy", SLOTS);
 }
 
-static struct sockets start_service(struct account account, const struct caller *caller) {
-    struct sockets sockets = {""};
-    if (caller->listen_fds)
-        sockets = take_sockets(caller); /* first: they come as 3, 4 and 5, and the key shall be 4 */
-    if (caller->root)
+/* With systemd's sockets they come first: they are 3, 4 and 5, and the key shall be 4. */
+static void start_service(struct account account, int by_systemd) {
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+    if (by_systemd)
+        take_sockets();
+    if (geteuid() == 0)
         open_key(KEY_DIRECTORY, 0, 077);
-    else if (caller->credentials)
-        open_key(caller->credentials, account.uid,
-                 037); /* systemd may let us in by an ACL, which shows as group bits */
+    else if (credentials)
+        open_key(credentials, account.uid, 037); /* systemd may let us in by an ACL, which shows as group bits */
     else
         die("CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential=seal.key");
-    return caller->listen_fds ? sockets : bind_sockets(account);
+    if (!by_systemd)
+        bind_sockets(account);
 }
 
-static struct sockets start_session(void) {
-    take_slot();
+static void start_engine(enum role role, struct account account) {
+    if (role == PREPARE)
+        check_state_directory(account);
+    else {
+        take_slot();
+        must(fcntl(SESSION_FD, F_SETFD, FD_CLOEXEC), "fd 3");
+        add_socket("session", SESSION_FD);
+    }
     open_key(KEY_DIRECTORY, 0, 077);
-    must(fcntl(SESSION_FD, F_SETFD, FD_CLOEXEC), "fd 3");
-    return (struct sockets){"session=3"};
-}
-
-static struct sockets start_prepare(struct account account) {
-    open_key(KEY_DIRECTORY, 0, 077);
-    check_state_directory(account);
-    return (struct sockets){""};
 }
 
 static void python_must(PyStatus status) {
@@ -190,8 +140,7 @@ static void python_must(PyStatus status) {
         die("Python does not start: %s", status.err_msg ? status.err_msg : "no reason given");
 }
 
-/* Isolated: no environment, no site, no .pyc writing, no look-up of paths. What is imported is what these three hold.
- */
+/* Isolated: no environment, no site, no .pyc files, no look-up of paths. Modules come from these three places only. */
 static void start_python(const char *role) {
     static const char *const paths[] = {PAM_MFA_STDLIB, PAM_MFA_DYNLOAD, PAM_MFA_LIBEXEC "/site"};
     PyPreConfig before;
@@ -200,21 +149,25 @@ static void start_python(const char *role) {
     before.utf8_mode = 1;
     python_must(Py_PreInitialize(&before));
     PyConfig_InitIsolatedConfig(&config);
-    config.site_import = 0;
-    config.write_bytecode = 0;
-    config.install_signal_handlers = 0;
-    wchar_t **prefixes[] = {&config.prefix, &config.base_prefix, &config.exec_prefix, &config.base_exec_prefix};
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        python_must(PyConfig_SetBytesString(&config, prefixes[i], PAM_MFA_PREFIX));
-    wchar_t **programs[] = {&config.program_name, &config.executable, &config.base_executable};
-    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
-        python_must(PyConfig_SetBytesString(&config, programs[i], PAM_MFA_LIBEXEC "/pam-mfad"));
+    config.site_import = config.write_bytecode = config.install_signal_handlers = 0;
+    config.module_search_paths_set = 1;
+    const struct {
+        wchar_t **target;
+        const char *text;
+    } texts[] = {{&config.prefix, PAM_MFA_PREFIX},
+                 {&config.base_prefix, PAM_MFA_PREFIX},
+                 {&config.exec_prefix, PAM_MFA_PREFIX},
+                 {&config.base_exec_prefix, PAM_MFA_PREFIX},
+                 {&config.program_name, PAM_MFA_LIBEXEC "/pam-mfad"},
+                 {&config.executable, PAM_MFA_LIBEXEC "/pam-mfad"},
+                 {&config.base_executable, PAM_MFA_LIBEXEC "/pam-mfad"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        python_must(PyConfig_SetBytesString(&config, texts[i].target, texts[i].text));
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         wchar_t *path = Py_DecodeLocale(paths[i], NULL);
         python_must(path ? PyWideStringList_Append(&config.module_search_paths, path) : PyStatus_NoMemory());
         PyMem_RawFree(path);
     }
-    config.module_search_paths_set = 1;
     python_must(PyConfig_SetBytesArgv(&config, 1, (char *const[]){(char *)role}));
     python_must(Py_InitializeFromConfig(&config));
     PyConfig_Clear(&config);
@@ -223,28 +176,30 @@ static void start_python(const char *role) {
 
 int main(int argc, char **argv) {
     const enum role role = role_of(argc, argv);
+    const int root = getuid() == 0 && geteuid() == 0, by_systemd = role == SERVICE && getenv("LISTEN_FDS");
     const int session = role == ENGINE || role == MANAGE;
-    const struct caller caller = {getuid() == 0 && geteuid() == 0, getenv("LISTEN_FDS"), getenv("LISTEN_PID"),
-                                  getenv("LISTEN_FDNAMES"), getenv("CREDENTIALS_DIRECTORY")};
-    if (!caller.root && (role != SERVICE || !caller.listen_fds))
+    if (!root && !by_systemd)
         misuse("must be started by root, or as pam-mfa by systemd");
     forget_caller();
     clean_environment();
     const struct account account = find_account();
-    if (!caller.root && (getuid() != account.uid || geteuid() != account.uid))
+    if (!root && (getuid() != account.uid || geteuid() != account.uid))
         misuse("must be started by root, or as pam-mfa by systemd");
     if (session && !is_seqpacket(SESSION_FD, 0))
         misuse("there is no session on fd 3");
-    const int inherited = session ? 1 : role == SERVICE && caller.listen_fds ? LISTENERS : 0;
+    const int inherited = session ? 1 : by_systemd ? LISTENERS : 0;
     must(close_range((unsigned)(SESSION_FD + inherited), ~0U, 0), "close_range");
 
-    const struct sockets sockets = role == SERVICE   ? start_service(account, &caller)
-                                   : role == PREPARE ? start_prepare(account)
-                                                     : start_session();
+    if (role == SERVICE)
+        start_service(account, by_systemd);
+    else
+        start_engine(role, account);
     drop_to(account);
+    for (int i = 0; i < 3; i++)
+        unsetenv((const char *[]){"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"}[i]);
     if (session && (errno = watchdog_arm(SESSION_FD, role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS)))
         die("watchdog: %s", strerror(errno));
     start_python(ROLE_NAMES[role]);
-    int result = pam_mfa_run(ROLE_NAMES[role], sockets.text);
+    int result = pam_mfa_run(ROLE_NAMES[role], sockets);
     _exit(result & RUN_DONE ? result & 0xff : EXIT_FAILURE);
 }

@@ -3,22 +3,19 @@
 #include "root.h"
 #include "watchdog.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <security/pam_appl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { VERSION = 1, TYPE_PASSWORD = 0x07, TYPE_RESULT = 0x1f, HEADER = 4, FIELD_HEADER = 3, MAX_FRAME = 4100 };
-enum { TAG_NONCE = 1, TAG_USER, TAG_PASSWORD, TAGS = TAG_PASSWORD };
+enum { TAG_NONCE = 1, TAG_USER, TAG_PASSWORD };
 enum { NONCE = 16, MAX_USER = 255, MAX_PASSWORD = 512 };
 enum { PROVEN = 0x96, NOT_PROVEN = 0x69 }; /* words of their own: neither is a login's GRANTED */
 enum { MAX_CHILDREN = 4, TOTAL_SECONDS = 30, FRAME_SECONDS = 2 };
@@ -28,40 +25,30 @@ struct request {
     int prompts;
 };
 
-/* Copies one field; -1 where its length or, for text, its content is wrong. */
-static int read_field(struct request *request, int tag, const unsigned char *value, size_t size) {
-    if (tag == TAG_NONCE && size == NONCE) {
-        memcpy(request->nonce, value, size);
-        return 0;
-    }
-    char *text = tag == TAG_USER ? request->user : request->password;
-    size_t most = tag == TAG_USER ? MAX_USER : MAX_PASSWORD;
-    if ((tag != TAG_USER && tag != TAG_PASSWORD) || size == 0 || size > most || memchr(value, 0, size))
+/* Moves the next field, which must be this one, from the frame to `text`; its size, or -1. */
+static int take_field(const unsigned char **at, const unsigned char *end, int tag, char *text, size_t most) {
+    if (end - *at < FIELD_HEADER || (*at)[0] != tag)
         return -1;
-    memcpy(text, value, size);
-    text[size] = 0;
-    return 0;
+    size_t size = (size_t)(*at)[1] << 8 | (*at)[2];
+    *at += FIELD_HEADER;
+    if (size == 0 || size > most || size > (size_t)(end - *at))
+        return -1;
+    memcpy(text, *at, size);
+    *at += size;
+    return (int)size;
 }
 
-/* 0 where the frame is a whole PASSWORD frame with each field exactly once. */
+/* The frame must be a whole PASSWORD frame: nonce, user and password in this order, no NUL in a text. */
 static int read_request(struct request *request, const unsigned char *frame, size_t size) {
-    unsigned seen = 0;
+    const unsigned char *at = frame + HEADER, *end = frame + size;
     if (size < HEADER || frame[0] != VERSION || frame[1] != TYPE_PASSWORD ||
         ((size_t)frame[2] << 8 | frame[3]) != size - HEADER)
-        return -1;
-    for (size_t at = HEADER; at < size;) {
-        if (size - at < FIELD_HEADER)
-            return -1;
-        int tag = frame[at];
-        size_t length = (size_t)frame[at + 1] << 8 | frame[at + 2];
-        at += FIELD_HEADER;
-        if (tag < 1 || tag > TAGS || seen & 1U << tag || length > size - at ||
-            read_field(request, tag, frame + at, length) < 0)
-            return -1;
-        seen |= 1U << tag;
-        at += length;
-    }
-    return seen == (1U << TAG_NONCE | 1U << TAG_USER | 1U << TAG_PASSWORD) ? 0 : -1;
+        return 0;
+    int nonce = take_field(&at, end, TAG_NONCE, request->nonce, NONCE);
+    int user = take_field(&at, end, TAG_USER, request->user, MAX_USER);
+    int password = take_field(&at, end, TAG_PASSWORD, request->password, MAX_PASSWORD);
+    return nonce == NONCE && user > 0 && password > 0 && at == end && strlen(request->user) == (size_t)user &&
+           strlen(request->password) == (size_t)password;
 }
 
 /* POSIX's portable names: none that a module could take for a path, an option or a pattern. */
@@ -74,24 +61,16 @@ static int is_portable(const char *name) {
 /* The first hidden prompt gets the password; a stack that asks for more is not for us to answer. */
 static int converse(int count, const struct pam_message **messages, struct pam_response **responses, void *data) {
     struct request *request = data;
-    struct pam_response *answers = calloc((size_t)count, sizeof *answers);
-    if (!answers)
-        return PAM_BUF_ERR;
-    for (int i = 0; i < count; i++) {
-        int style = messages[i]->msg_style;
-        if (style == PAM_TEXT_INFO || style == PAM_ERROR_MSG)
-            continue;
-        if (style == PAM_PROMPT_ECHO_OFF && request->prompts++ == 0 && (answers[i].resp = strdup(request->password)))
-            continue;
-        for (int j = 0; j < i; j++)
-            if (answers[j].resp) {
-                explicit_bzero(answers[j].resp, strlen(answers[j].resp));
-                free(answers[j].resp);
-            }
-        free(answers);
+    int style = count == 1 ? messages[0]->msg_style : -1;
+    int text = style == PAM_TEXT_INFO || style == PAM_ERROR_MSG;
+    if (!text && (style != PAM_PROMPT_ECHO_OFF || request->prompts++ > 0))
         return PAM_CONV_ERR;
+    struct pam_response *answer = calloc(1, sizeof *answer);
+    if (!answer || (!text && !(answer->resp = strdup(request->password)))) {
+        free(answer);
+        return PAM_BUF_ERR;
     }
-    *responses = answers;
+    *responses = answer;
     return PAM_SUCCESS;
 }
 
@@ -112,13 +91,13 @@ static int is_right(struct request *request) {
 
 static _Noreturn void serve(int connection) {
     struct timeval wait = {.tv_sec = FRAME_SECONDS};
-    struct request request = {.prompts = 0};
+    struct request request = {{0}, {0}, {0}, 0};
     unsigned char frame[MAX_FRAME + 1], result[HEADER + 5 + NONCE] = {VERSION, TYPE_RESULT, 0, 5 + NONCE, NOT_PROVEN};
     if (watchdog_arm(connection, TOTAL_SECONDS) ||
         setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) < 0)
         _exit(EXIT_FAILURE);
     ssize_t size = recv(connection, frame, sizeof frame, MSG_TRUNC);
-    int whole = size > 0 && size <= MAX_FRAME && read_request(&request, frame, (size_t)size) == 0;
+    int whole = size > 0 && size <= MAX_FRAME && read_request(&request, frame, (size_t)size);
     explicit_bzero(frame, sizeof frame);
     if (!whole)
         _exit(EXIT_FAILURE);
@@ -153,20 +132,15 @@ static int accept_one(uid_t allowed, const sigset_t *unblocked) {
 
 int main(int argc, char **argv) {
     const struct sigaction action = {.sa_handler = on_child};
-    const struct rlimit none = {0, 0};
-    int children = 0, listening = 0;
-    socklen_t size = sizeof listening;
     sigset_t chld, unblocked;
+    int children = 0;
     (void)argv;
-    if (argc != 1 || getuid() != 0 || geteuid() != 0 ||
-        getsockopt(SESSION_FD, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening)
+    if (argc != 1 || getuid() != 0 || geteuid() != 0 || !is_seqpacket(SESSION_FD, 1))
         die("pam-mfa-password: must be started by pam-mfad or systemd");
     const uid_t allowed = find_account().uid;
-    must(close_range(SESSION_FD + 1, ~0U, 0), "close_range");
+    forget_caller();
     clearenv();
-    umask(077);
-    must(chdir("/"), "/");
-    must(setrlimit(RLIMIT_CORE, &none), "RLIMIT_CORE");
+    must(close_range(SESSION_FD + 1, ~0U, 0), "close_range");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
     sigemptyset(&unblocked);
     sigemptyset(&chld);

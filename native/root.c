@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,7 +24,7 @@
 #define RUN_DIRECTORY "/run/pam-mfa"
 #define STATE_DIRECTORY "/var/lib/pam-mfa"
 #define PASSWORD_HELPER PAM_MFA_LIBEXEC "/pam-mfa-password"
-enum { KEY_SIZE = 32, BACKLOG = 512 };
+enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096 };
 
 void die(const char *format, ...) {
     char line[512];
@@ -49,6 +50,37 @@ int keep_open(int low) {
     return fd;
 }
 
+static int option(int fd, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 ? -1 : value;
+}
+
+int is_seqpacket(int fd, int listening) {
+    return option(fd, SO_DOMAIN) == AF_UNIX && option(fd, SO_TYPE) == SOCK_SEQPACKET &&
+           option(fd, SO_ACCEPTCONN) == listening;
+}
+
+void forget_caller(void) {
+    struct rlimit limit = {0, 0};
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++)
+        signal(number, number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            must(open("/dev/null", O_RDWR), "/dev/null"); /* takes the lowest free number, which is this one */
+    umask(077);
+    must(chdir("/"), "/");
+    must(setrlimit(RLIMIT_CORE, &limit), "RLIMIT_CORE");
+    must(getrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
+    if (limit.rlim_cur < OPEN_FILES) {
+        limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
+        must(setrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
+    }
+}
+
 /* From the file and not through NSS: a system account is local, and a directory server must not be able to hang us. */
 struct account find_account(void) {
     struct passwd *entry;
@@ -63,55 +95,47 @@ struct account find_account(void) {
     return (struct account){entry->pw_uid, entry->pw_gid};
 }
 
-static struct stat open_directory(const char *path, int *fd) {
+/* A directory that only root or `owner` can change, and without any of the `forbidden` mode bits. */
+static int open_directory(const char *path, uid_t owner, mode_t forbidden) {
     struct stat status;
-    *fd = must(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path);
-    must(fstat(*fd, &status), path);
-    return status;
+    int fd = must(open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), path);
+    must(fstat(fd, &status), path);
+    if ((status.st_uid != 0 && status.st_uid != owner) || status.st_mode & forbidden)
+        die("%s: its owner or mode lets others in", path);
+    return fd;
+}
+
+/* Makes it where it is absent: with no other mode at any moment. */
+static int make_directory(const char *path, mode_t mode, uid_t owner) {
+    mode_t before = umask(0);
+    int made = mkdir(path, mode);
+    umask(before);
+    if (made < 0 && errno != EEXIST)
+        must(made, path);
+    return open_directory(path, owner, ~mode & 077);
+}
+
+void check_run_directory(void) { close(make_directory(RUN_DIRECTORY, 0755, 0)); }
+
+void check_state_directory(struct account account) {
+    int fd = make_directory(STATE_DIRECTORY, 0700, account.uid);
+    must(fchownat(fd, "", account.uid, account.gid, AT_EMPTY_PATH), STATE_DIRECTORY);
+    close(fd);
 }
 
 void open_key(const char *directory, uid_t owner, mode_t forbidden) {
     struct stat status;
-    int folder;
-    status = open_directory(directory, &folder);
-    if ((status.st_uid != 0 && status.st_uid != owner) || status.st_mode & 022)
-        die("%s: others than root may write to it", directory);
+    int folder = open_directory(directory, owner, 022);
     int key = openat(folder, "seal.key", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (key < 0)
+    if (key < 0 || fstat(key, &status) < 0)
         die("%s/seal.key: %s", directory, strerror(errno));
-    must(fstat(key, &status), "seal.key");
     if (!S_ISREG(status.st_mode) || (status.st_uid != 0 && status.st_uid != owner) || status.st_mode & forbidden ||
         status.st_size != KEY_SIZE)
         die("%s/seal.key: must be a file of 32 bytes that only its owner can read", directory);
     close(folder);
-    if (key != KEY_FD) {
-        must(dup3(key, KEY_FD, O_CLOEXEC), "seal.key");
-        close(key);
-    }
-}
-
-void check_run_directory(void) {
-    int fd;
-    mode_t before = umask(022);
-    if (mkdir(RUN_DIRECTORY, 0755) < 0 && errno != EEXIST)
-        die("%s: %s", RUN_DIRECTORY, strerror(errno));
-    umask(before);
-    struct stat status = open_directory(RUN_DIRECTORY, &fd);
-    if (status.st_uid != 0 || status.st_mode & 022)
-        die("%s: others than root may write to it", RUN_DIRECTORY);
-    close(fd);
-}
-
-void check_state_directory(struct account account) {
-    int fd;
-    if (mkdir(STATE_DIRECTORY, 0700) == 0)
-        must(lchown(STATE_DIRECTORY, account.uid, account.gid), STATE_DIRECTORY);
-    else if (errno != EEXIST)
-        die("%s: %s", STATE_DIRECTORY, strerror(errno));
-    struct stat status = open_directory(STATE_DIRECTORY, &fd);
-    if (status.st_uid != account.uid || (status.st_mode & 07777) != 0700)
-        die("%s: must belong to pam-mfa, mode 0700", STATE_DIRECTORY);
-    close(fd);
+    key = keep_open(key);
+    must(dup3(key, KEY_FD, O_CLOEXEC), "seal.key");
+    close(key);
 }
 
 int lock_file(const char *name) {
@@ -158,13 +182,9 @@ void start_password_helper(int listener) {
     close(listener);
 }
 
-static void drop_capabilities(void) {
+void drop_to(struct account account) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
-    must((int)syscall(SYS_capset, &header, none), "capset");
-}
-
-void drop_to(struct account account) {
     uid_t uid[3];
     gid_t gid[3];
     if (geteuid() == 0) {
@@ -174,7 +194,7 @@ void drop_to(struct account account) {
         if (getgroups(0, NULL) != 0)
             die("still in supplementary groups");
     }
-    drop_capabilities();
+    must((int)syscall(SYS_capset, &header, none), "capset");
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable");
     must(getresuid(&uid[0], &uid[1], &uid[2]), "getresuid");

@@ -17,13 +17,19 @@ int must(int result, const char *what);
 /* Moves an fd out of the way of the fixed numbers, close-on-exec; returns the new number. */
 int keep_open(int low);
 
+/* Nothing of the starter's surroundings is kept but its environment and open files: signals as if nobody had touched
+ * them (SIGPIPE and SIGXFSZ become errors of the call, as Python expects), fds 0-2 open, umask 077, no core files. */
+void forget_caller(void);
+/* Is this fd an AF_UNIX SOCK_SEQPACKET socket, listening (1) or not (0)? */
+int is_seqpacket(int fd, int listening);
+
 /* The system account pam-mfa; ends the process where there is none. */
 struct account find_account(void);
 /* Opens directory/seal.key as KEY_FD: 32 bytes, owned by root or `owner`, none of the `forbidden` mode bits. */
 void open_key(const char *directory, uid_t owner, mode_t forbidden);
 /* Makes /run/pam-mfa where it is absent; ends the process where somebody else could write to it. */
 void check_run_directory(void);
-/* Makes /var/lib/pam-mfa where it is absent; ends the process where it is not the account's alone. */
+/* Makes /var/lib/pam-mfa where it is absent, the account's alone; ends the process where others have a part in it. */
 void check_state_directory(struct account account);
 /* Locks /run/pam-mfa/NAME for as long as this process lives; 0, or -1 where another process holds it. */
 int lock_file(const char *name);

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 static const struct timespec GRACE = {.tv_nsec = 200 * 1000 * 1000}; /* a session that notices by itself ends cleanly */
-static const size_t STACK_SIZE = 64 * 1024;
 
 struct watch {
     int client, deadline;
@@ -39,18 +38,11 @@ static void *keep_watch(void *argument) {
 
 static int start_thread(struct watch *watch) {
     sigset_t all, before;
-    pthread_attr_t attributes;
     pthread_t thread;
     sigfillset(&all);
-    int error = pthread_attr_init(&attributes);
-    if (error)
-        return error;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the process's signals are for Python's own threads */
-    error = pthread_create(&thread, &attributes, keep_watch, watch);
+    int error = pthread_create(&thread, NULL, keep_watch, watch);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return error;
 }
 

@@ -199,10 +199,11 @@ class Transaction:
             raise raised
         return self._last
 
-    def _answer(self, style: int, text: str) -> str | None:
+    def _answer(self, style: int, text: str) -> bytes | None:
         """The conversation's word, None where it raised: C must not see an exception."""
         try:
-            return self._conversation(Style(style), text)
+            answer = self._conversation(Style(style), text)
+            return None if answer is None else _c_text(answer)
         except BaseException as error:  # noqa: BLE001 - raised again when libpam has returned
             self._raised = error
             return None
@@ -243,7 +244,7 @@ def _converse(count: int, messages: Any, responses: Any, data: Any) -> int:
             if answer is None:
                 _free(answers, index)
                 return int(lib.PAM_CONV_ERR)
-            answers[index].resp = lib.strdup(_c_text(answer))
+            answers[index].resp = lib.strdup(answer)
     responses[0] = answers
     return int(lib.PAM_SUCCESS)
 

@@ -406,9 +406,15 @@ def test_prepare_makes_the_state_directory(box: StubMachine) -> None:
     assert box.to_end([ENGINE, "--prepare"]).status == 0, "a second time changes nothing"
 
 
+def test_prepare_goes_on_where_it_was_killed_between_two_steps(box: StubMachine) -> None:
+    box.run(["/bin/mkdir", "-m", "0700", "/var/lib/pam-mfa"])
+    assert box.to_end([ENGINE, "--prepare"]).status == 0
+    assert str(box.path("/var/lib/pam-mfa").stat().st_uid) == account(box)[0]
+
+
 @pytest.mark.parametrize(
     "spoil",
-    ["mkdir -m 0700 DIR", "mkdir -m 0755 DIR; chown pam-mfa DIR", "ln -s /tmp DIR", "touch DIR",
+    ["mkdir -m 0700 DIR; chown nobody DIR", "mkdir -m 0755 DIR; chown pam-mfa DIR", "ln -s /tmp DIR", "touch DIR",
      "mkdir -m 0777 /tmp/x; chown pam-mfa /tmp/x; ln -s /tmp/x DIR"],
 )  # fmt: skip
 def test_prepare_refuses_a_state_directory_of_others(box: StubMachine, spoil: str) -> None:
