@@ -10,7 +10,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import pam_mfa
 from pam_mfa.store import sqlite
 from pam_mfa.store.base import Credential, Enrol, Operation, Query, Store
 from pam_mfa.store.seal import Sealer
@@ -19,7 +18,7 @@ from pam_mfa.store.sqlite_setup import create
 from pam_mfa.store.writer import Writer
 from pam_mfa.throttle import Instant
 
-PROJECT = Path(pam_mfa.__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
 KEY = bytes(range(32))
 SEALER = Sealer(KEY)
 BOOT = "3f1c9d0e-0000-4000-8000-000000000001"
@@ -109,13 +108,11 @@ class ThroughWriter:
 
 
 def program(name: str, *arguments: str) -> list[str]:
-    """The command line of one of the tests' own programs (tests/contract/NAME), without anybody's site."""
-    return [sys.executable, "-B", str(PROJECT / "tests/contract" / name), *arguments]
+    """The command line of one of the tests' own programs (tests/NAME)."""
+    return [sys.executable, "-B", str(TESTS / name), *arguments]
 
 
-def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program that can import what this one can."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT / "tests"), *sys.path]))}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False, **more
-    )
+def start(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a program that can import what this one can, and talk to it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -15,11 +15,14 @@ from .sqlite_file import (
     WAL_BYTES,
     Identity,
     as_store_error,
+    check_application,
+    check_file,
+    check_key,
     check_schema,
-    connect,
     identify,
     is_harmless,
     is_local,
+    open_file,
 )
 from .sqlite_rows import OPERATIONS, QUERIES, add_tally
 from .sqlite_setup import grow
@@ -47,6 +50,7 @@ class SqliteStore:
         self._db: sqlite3.Connection | None = None
         self._identity: Identity | None = None
         self._suspect = False
+        self._checked = False
 
     def read(self, query: Query) -> Any:
         """Answer a query from one snapshot. Raises StoreError."""
@@ -89,8 +93,8 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        db = self._current()
         try:
+            db = self._current()
             db.execute(begin)
             check_schema(db)
             yield db
@@ -101,26 +105,36 @@ class SqliteStore:
             self._suspect = not is_harmless(error)
             raise as_store_error(error, self._path) from error
         finally:
-            if db.in_transaction:
-                self._roll_back(db)
+            self._roll_back()
 
-    def _roll_back(self, db: sqlite3.Connection) -> None:
+    def _roll_back(self) -> None:
         try:
-            db.execute("ROLLBACK")
+            if self._db is not None and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
         except sqlite3.Error:
             self._suspect = True
 
     def _current(self) -> sqlite3.Connection:
-        """The connection to the file that lies at the path now."""
-        old = self._db
-        if old is not None and not self._suspect and identify(self._path) == self._identity:
-            return old
-        db, identity = connect(self._path, self._sealer, self._patience)
+        """The connection to the file that lies at the path now, once that file was found to be our store."""
+        db = self._db
+        if db is None or self._suspect or identify(self._path) != self._identity:
+            db = self._reopen()
+        if not self._checked:
+            check_application(db)
+            check_schema(db)
+            check_key(db, self._sealer)
+            self._checked = True
+        return db
+
+    def _reopen(self) -> sqlite3.Connection:
+        old, was = self._db, self._identity
+        identity = check_file(self._path)
+        db = open_file(self._path, self._patience)
         _open.append(db)
+        self._db, self._identity, self._suspect, self._checked = db, identity, False, False
         # The new one is open before the old one goes, so that this close is never the last one. The old one of
         # a file that was replaced stays: both may share a -shm file, and closing would drop the new one's locks.
-        if old is not None and self._identity == identity:
+        if old is not None and was == identity:
             _open.remove(old)
             old.close()
-        self._db, self._identity, self._suspect = db, identity, False
         return db

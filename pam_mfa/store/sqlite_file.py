@@ -93,30 +93,18 @@ def open_file(path: str, patience: float = PATIENCE) -> sqlite3.Connection:
         patience: seconds to wait for somebody else's lock.
 
     Raises:
-        sqlite3.Error
+        sqlite3.Error, UnicodeDecodeError: see as_store_error.
     """
     escaped = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     db = sqlite3.connect(f"file:{escaped}?mode=rw", uri=True, isolation_level=None, timeout=patience)
-    for setting in _SETTINGS:
-        db.execute(setting)
-    return db
-
-
-def connect(path: str, sealer: Sealer, patience: float = PATIENCE) -> tuple[sqlite3.Connection, Identity]:
-    """Open the store and make sure that it is ours, of this schema and sealed with this key.
-
-    Raises:
-        StoreMissing, StoreCorrupt, StoreSchema, StoreSealed, StoreError
-    """
-    identity = check_file(path)
     try:
-        db = open_file(path, patience)
-        check_application(db)
-        check_schema(db)
-        check_key(db, sealer)
-    except sqlite3.Error as error:
-        raise as_store_error(error, path) from error
-    return db, identity
+        for setting in _SETTINGS:
+            db.execute(setting)
+        db.execute("PRAGMA schema_version").fetchone()  # the first read is what joins the others at the log
+    except (sqlite3.Error, UnicodeDecodeError):
+        db.close()
+        raise
+    return db
 
 
 def check_application(db: sqlite3.Connection) -> None:
@@ -148,14 +136,11 @@ def check_key(db: sqlite3.Connection, sealer: Sealer) -> None:
 
 
 def as_store_error(error: Exception, path: str) -> StoreError:
-    """What an error of SQLite or of the system means to a caller of the store."""
+    """What an error of SQLite, of the system or of a value that does not fit means to a caller of the store."""
     if isinstance(error, OSError):
         return StoreError(f"{path}: {error.strerror}")
-    if not isinstance(error, sqlite3.Error):
-        return StoreError(f"{path}: {error}")
-    code = _code(error)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    kind = StoreCorrupt if code in _DAMAGED else StoreError
+    kind = StoreCorrupt if _code(error) in _DAMAGED else StoreError
     return kind(f"{path}: {name}: {error}")
 
 
@@ -170,6 +155,11 @@ def is_harmless(error: Exception) -> bool:
 
 
 def _code(error: Exception) -> int:
-    """SQLite's primary error code. Python's own complaint that a row's text is not UTF-8 has none."""
-    undecodable = sqlite3.SQLITE_CORRUPT if isinstance(error, sqlite3.OperationalError) else sqlite3.SQLITE_MISMATCH
-    return int(getattr(error, "sqlite_errorcode", undecodable)) & 0xFF
+    """SQLite's primary error code.
+
+    Python's own errors have none: a text in the file, or in SQLite's complaint about the file, is not UTF-8
+    (OperationalError, UnicodeDecodeError), or a value is none that SQLite can hold.
+    """
+    undecodable = isinstance(error, sqlite3.OperationalError | UnicodeDecodeError)
+    own = sqlite3.SQLITE_CORRUPT if undecodable else sqlite3.SQLITE_MISMATCH
+    return int(getattr(error, "sqlite_errorcode", own)) & 0xFF

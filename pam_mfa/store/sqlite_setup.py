@@ -51,7 +51,7 @@ def create(path: str, sealer: Sealer) -> None:
         os.link(new, path)
         os.unlink(new)
         _sync(os.path.dirname(path))
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as error:
         raise as_store_error(error, path) from error
 
 
@@ -60,7 +60,7 @@ def migrate(path: str, sealer: Sealer) -> int:
 
     Raises:
         StoreSchema: it is newer than this program.
-        StoreError: see sqlite_file.connect; nothing has changed.
+        StoreError: as when it is opened; nothing has changed.
     """
     check_file(path)
     try:
@@ -71,7 +71,7 @@ def migrate(path: str, sealer: Sealer) -> int:
             steps = _step_up(db)
             db.execute("COMMIT")
             return steps
-    except sqlite3.Error as error:
+    except (OSError, UnicodeDecodeError, sqlite3.Error) as error:
         raise as_store_error(error, path) from error
 
 
