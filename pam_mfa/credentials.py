@@ -53,7 +53,7 @@ def recovery(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     if not account.credentials:
         raise RefusedError("not_found", "recovery codes come with the first credential: pam-mfa enroll")
     yield from permit(desk, account)
-    yield from renew_recovery(desk)
+    yield from renew_recovery(desk, account)
 
 
 def unlock(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
@@ -107,16 +107,16 @@ def _show(desk: Desk, credential: Credential) -> Steps[None]:
 
 
 def _find(account: Account, wanted: object) -> Credential:
-    """The credential of that label, id, or id prefix that fits one alone. Raises RefusedError."""
+    """The credential of that id, label, or id prefix that fits one alone. Raises RefusedError."""
     if not isinstance(wanted, str):
         raise RefusedError("invalid", "say which credential: its name or id as pam-mfa list shows them")
-    for credential in account.credentials:
-        if wanted in (credential.label, credential.id):
-            return credential
-    found = [c for c in account.credentials if len(wanted) >= SHORTEST_PREFIX and c.id.startswith(wanted)]
-    if len(found) != 1:
-        raise RefusedError("not_found", "no credential fits that name or id: see pam-mfa list")
-    return found[0]
+    own = account.credentials
+    prefixed = [c for c in own if len(wanted) >= SHORTEST_PREFIX and c.id.startswith(wanted)]
+    # The id comes first: a name may look like somebody's id, an id is never somebody's name.
+    for found in ([c for c in own if c.id == wanted], [c for c in own if c.label == wanted], prefixed):
+        if len(found) == 1:
+            return found[0]
+    raise RefusedError("not_found", "no credential fits that name or id: see pam-mfa list")
 
 
 def _must_exist(done: bool) -> None:

@@ -21,6 +21,7 @@ from .throttle import Instant
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
+RECOVERY_LABEL = "recovery codes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +66,26 @@ class Desk:
 
 def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: prove who you are, make a credential, and with the first one a set of recovery codes too."""
-    factor = desk.factors.get(args.get("factor", ""))
+    wanted = args.get("factor")
+    factor = desk.factors.get(wanted) if isinstance(wanted, str) else None
     if factor is None:
         raise RefusedError("invalid", f"choose a factor: {', '.join(desk.factors)}")
     account = yield from desk.account()
+    if factor.name == "recovery":
+        yield from permit(desk, account)
+        return (yield from renew_recovery(desk, account))
     label = _label(args.get("label"), factor.name, account)
     yield from permit(desk, account)
-    if factor.name == "recovery":
-        return (yield from renew_recovery(desk))
-    first = yield from factor.enrol(_enrolment(desk, label, args))
-    made = [first]
+    made = [(yield from factor.enrol(_enrolment(desk, label, args)))]
     if not account.of("recovery"):
-        made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, "recovery codes", {}))))
-    yield from _store(made)
+        made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, RECOVERY_LABEL, {}))))
+    yield from _store(desk, account, made)
 
 
-def renew_recovery(desk: Desk) -> Steps[None]:
+def renew_recovery(desk: Desk, account: Account) -> Steps[None]:
     """Flow: a fresh set of recovery codes; the old set ends with the same transaction."""
-    made = yield from desk.factors["recovery"].enrol(_enrolment(desk, "recovery codes", {}))
-    yield from _store([made], replace=frozenset({"recovery"}))
+    made = yield from desk.factors["recovery"].enrol(_enrolment(desk, RECOVERY_LABEL, {}))
+    yield from _store(desk, account, [made], replace=frozenset({"recovery"}))
 
 
 def permit(desk: Desk, account: Account) -> Steps[None]:
@@ -117,9 +119,10 @@ def _prove_password(desk: Desk) -> Steps[None]:
 
 def _label(wanted: object, factor: str, account: Account) -> str:
     """A label of the user's choice, or the factor's name with a number. Raises RefusedError."""
-    taken = {c.label for c in account.credentials}
-    if len(account.credentials) >= MAX_CREDENTIALS:
-        raise RefusedError("invalid", "this account has 20 credentials: remove one first with pam-mfa remove")
+    taken = {c.label for c in account.credentials} | {RECOVERY_LABEL}
+    added = 1 if account.of("recovery") else 2
+    if len(account.credentials) + added > MAX_CREDENTIALS:
+        raise RefusedError("invalid", "an account has at most 20 credentials: remove one first with pam-mfa remove")
     if wanted is None:
         return next(name for n in range(1, MAX_CREDENTIALS + 2) if (name := f"{factor} {n}") not in taken)
     return checked_label(wanted, taken)
@@ -139,7 +142,10 @@ def _enrolment(desk: Desk, label: str, options: Mapping[str, Any]) -> Enrolment:
     return Enrolment(desk.caller.uid, desk.caller.user, secrets.token_hex(16), label, host, desk.now, options)
 
 
-def _store(made: list[Made], replace: frozenset[str] = frozenset()) -> Steps[None]:
+def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[str] = frozenset()) -> Steps[None]:
+    # An empty account costs less. Whoever began when it was empty may not end there once it is not (S08).
+    if not account.credentials and (yield from desk.account()).credentials:
+        raise RefusedError("refused", "nothing was changed: another credential was enrolled meanwhile, begin again")
     yield from commit(Enrol(tuple(m.credential for m in made), replace))
     for credential in (m.credential for m in made):
         yield from show(kind="enrolled", id=credential.id, factor=credential.factor, label=credential.label)
