@@ -78,7 +78,21 @@ static bool stop_pending(void) {
     return false;
 }
 
-static bool await_packet(struct session *s, int64_t until) {
+/* Holds the stop signals back, so that ABORT is sent before they end the host; the conversation runs without that. */
+static void hold_stops(struct session *s) {
+    sigset_t stops;
+    sigemptyset(&stops);
+    for (size_t i = 0; i < STOPS; i++)
+        sigaddset(&stops, stop_signals[i]);
+    pthread_sigmask(SIG_BLOCK, &stops, &s->mask);
+}
+
+static void release_stops(const struct session *s) { pthread_sigmask(SIG_SETMASK, &s->mask, NULL); }
+
+/* One packet into s->frame. */
+static bool receive(struct session *s, int within_ms) {
+    int64_t until = relay_now() + within_ms;
+    until = until < s->deadline ? until : s->deadline;
     struct pollfd peer = {.fd = s->fd, .events = POLLIN};
     for (ssize_t size; !stop_pending();) {
         int64_t left = until - relay_now();
@@ -99,19 +113,6 @@ static bool await_packet(struct session *s, int64_t until) {
     return give_up(s, PAM_ABORT, "interrupted by a signal");
 }
 
-/* One packet into s->frame, with the stop signals held back: ABORT is sent before they end the host. */
-static bool receive(struct session *s, int within_ms) {
-    int64_t until = relay_now() + within_ms;
-    sigset_t stops, before;
-    sigemptyset(&stops);
-    for (size_t i = 0; i < STOPS; i++)
-        sigaddset(&stops, stop_signals[i]);
-    pthread_sigmask(SIG_BLOCK, &stops, &before);
-    bool received = await_packet(s, until < s->deadline ? until : s->deadline);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return received;
-}
-
 static bool send_answer(struct session *s, const char *answer) {
     if (!answer || strlen(answer) > WIRE_MAX_REPLY)
         return give_up(s, PAM_CONV_ERR, answer ? "the answer is too long" : "the conversation gave no answer");
@@ -126,10 +127,14 @@ static bool converse(struct session *s, int style, size_t skip) {
     const struct pam_message message = {style, frame_text(&s->frame, skip)}, *messages = &message;
     struct pam_response *response = NULL;
     const struct pam_conv *conv = NULL;
+    int code = PAM_CONV_ERR;
     if (!message.msg)
         return broken(s, "a text is missing or holds a NUL", 0);
-    if (pam_get_item(s->pam, PAM_CONV, (const void **)&conv) != PAM_SUCCESS || !conv || !conv->conv ||
-        conv->conv(1, &messages, &response, conv->appdata_ptr) != PAM_SUCCESS)
+    release_stops(s);
+    if (pam_get_item(s->pam, PAM_CONV, (const void **)&conv) == PAM_SUCCESS && conv && conv->conv)
+        code = conv->conv(1, &messages, &response, conv->appdata_ptr);
+    hold_stops(s);
+    if (code != PAM_SUCCESS)
         return give_up(s, PAM_CONV_ERR, "the conversation failed"); /* then its response is not ours */
     char *answer = response ? response->resp : NULL;
     bool go_on = style == PAM_TEXT_INFO || style == PAM_ERROR_MSG || send_answer(s, answer);
@@ -191,9 +196,11 @@ static bool obey(struct session *s) {
 void relay(struct session *s, int first_ms) {
     int within_ms = first_ms;
     s->frames = 0;
+    hold_stops(s);
     if (send_hello(s))
         while (receive(s, within_ms) && obey(s))
             within_ms = IDLE_MS;
+    release_stops(s);
     explicit_bzero(&s->frame, sizeof s->frame);
     explicit_bzero(s->hello.nonce, WIRE_NONCE);
 }

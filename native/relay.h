@@ -5,6 +5,7 @@
 #include "wire.h"
 
 #include <security/pam_modules.h>
+#include <signal.h>
 
 struct session {
     pam_handle_t *pam;
@@ -16,6 +17,7 @@ struct session {
     int result;      /* PAM code; its owner starts it as a failure, only a RESULT frame says otherwise */
     const char *why; /* for the log, and the errno that belongs to it, or 0 */
     int error;
+    sigset_t mask; /* the host's own */
     struct frame frame;
 };
 

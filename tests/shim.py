@@ -26,6 +26,12 @@ NATIVE = ROOT / "native"
 SOURCES = ["pam_mfa.c", "relay.c", "spawn.c", "wire.c"]
 WARN = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
 LINK = ["-Wl,-z,relro,-z,now,-z,nodelete,-z,defs", f"-Wl,--version-script,{NATIVE / 'pam_mfa.map'}"]
+COMPILERS = {
+    "gcc": ["gcc"],
+    "clang": ["clang"],
+    "address": ["clang", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["clang", "-fsanitize=thread"],
+}
 DEADLINE = 60.0  # seconds; far above every wait of a test, so that only a hang meets it
 
 SUCCESS, AUTH_ERR, UNAVAILABLE, MAXTRIES, CONV_ERR, AUTHTOK_ERR, IGNORE, ABORT = 0, 7, 9, 11, 19, 20, 25, 26
@@ -54,15 +60,22 @@ class Build:
 
 @functools.cache
 def build(compiler: str = "gcc") -> Build:
-    """Compiles the module, the host program and the stub engine, once for each process of the test run."""
+    """Compiles the module, the host program and the stub engine, once for each process of the test run.
+
+    Args:
+        compiler: one of COMPILERS.
+    """
+    command = [*COMPILERS[compiler], *WARN]
     folder = Path(tempfile.mkdtemp(prefix="pam-mfa-shim-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = Build(folder / "pam_mfa.so", folder / "host", folder / "pam-mfa-stub")
     here = Path(__file__).parent / "native"
-    shim = [*(str(NATIVE / name) for name in SOURCES), "-fPIC", "-shared", "-fvisibility=hidden", *LINK]
-    _run(compiler, *WARN, *shim, "-o", str(made.module), "-lpam")
-    _run(compiler, *WARN, "-rdynamic", str(here / "host.c"), "-o", str(made.host), "-lpam", "-ldl", "-lpthread")
-    _run(compiler, *WARN, f"-I{NATIVE}", str(here / "stub.c"), str(NATIVE / "wire.c"), "-o", str(made.stub))
+    link = LINK if len(command) == 1 + len(WARN) else []  # a sanitizer's symbols are in the host program
+    shim = [*(str(NATIVE / name) for name in SOURCES), "-fPIC", "-shared", "-fvisibility=hidden", *link]
+    _run(*command, *shim, "-o", str(made.module), "-lpam")
+    host = [str(here / "host.c"), str(here / "host_process.c")]
+    _run(*command, "-rdynamic", *host, "-o", str(made.host), "-lpam", "-ldl", "-lpthread")
+    _run("gcc", *WARN, f"-I{NATIVE}", str(here / "stub.c"), str(NATIVE / "wire.c"), "-o", str(made.stub))
     return made
 
 
@@ -182,7 +195,7 @@ class Lab:
 
     Args:
         folder: an empty, root-owned directory.
-        compiler: who built the module.
+        compiler: who built the module, one of COMPILERS.
     """
 
     folder: Path

@@ -67,6 +67,15 @@ static void report_start(int argc, char **argv) {
     fclose(report);
 }
 
+static void report_nonce(const uint8_t *nonce) {
+    FILE *report = beside(".report", "a");
+    fputs("nonce ", report);
+    for (int i = 0; i < WIRE_NONCE; i++)
+        fprintf(report, "%02x", nonce[i]);
+    fputs("\n", report);
+    fclose(report);
+}
+
 static bool receive(struct frame *frame) {
     ssize_t size = recv(SESSION, frame->bytes, sizeof frame->bytes, 0);
     frame->size = size > 0 ? (size_t)size : 0;
@@ -86,6 +95,7 @@ static void answer(enum outcome outcome) {
     uint8_t result[1 + 4 + WIRE_NONCE] = {(uint8_t)outcome};
     if (!receive(&hello))
         _exit(1);
+    report_nonce(hello.bytes + WIRE_HEADER + 3);
     memcpy(result + 5, hello.bytes + WIRE_HEADER + 3, WIRE_NONCE); /* the nonce is HELLO's first field */
     send_frame(FRAME_ALIVE, "", 0);
     send_frame(FRAME_ASK_SECRET, "Engine's code: ", 15);

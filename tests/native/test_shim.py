@@ -1,13 +1,10 @@
-"""The module itself: entry points, arguments, what it takes from PAM, whom it connects to, how it leaves its host."""
+"""The module itself: entry points, arguments, and what it takes from PAM."""
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
 import subprocess
-import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +22,6 @@ from shim import (
     Lab,
     Peer,
     build,
-    eventually,
     grant,
 )
 
@@ -292,160 +288,3 @@ def test_authinfo_without_end(lab: Lab) -> None:
     lab.serve(serve)
     info = "\n".join(f"password {index}" for index in range(100))
     assert lab.host(f"penv=SSH_AUTH_INFO_0={info}", "auth", service="sshd").code == SUCCESS
-
-
-def test_listener_that_is_not_root(lab: Lab) -> None:
-    received: list[bytes] = []
-    lab.install_stub("grant")
-    lab.serve(lambda peer: received.append(peer.connection.recv(wire.RECEIVE_SIZE)), listener_uid=65534)
-    ran = lab.host("auth")
-    assert ran.code == UNAVAILABLE
-    assert eventually(lambda: bool(received))
-    assert received == [b""], "not a byte is sent to it"
-    assert ran.priorities == [LOG_ALERT]
-    assert lab.report is None
-
-
-@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
-def test_directory_that_others_may_write_to(lab: Lab, mode: int) -> None:
-    lab.install_stub("grant")
-    lab.serve(grant)
-    lab.run.chmod(mode)
-    ran = lab.host("auth")
-    assert ran.code == UNAVAILABLE
-    assert ran.priorities == [LOG_ALERT]
-    assert (lab.hellos, lab.report) == ([], None)
-
-
-def test_directory_of_somebody_else(lab: Lab) -> None:
-    lab.install_stub("grant")
-    lab.serve(grant)
-    os.chown(lab.run, 65534, 0)
-    assert lab.host("auth").code == UNAVAILABLE
-    assert (lab.hellos, lab.report) == ([], None)
-
-
-def test_directory_that_is_a_link(lab: Lab) -> None:
-    lab.install_stub("grant")
-    lab.serve(grant)
-    lab.run.rename(lab.folder / "real")
-    lab.run.symlink_to(lab.folder / "real")
-    assert lab.host("auth").code == UNAVAILABLE
-    assert (lab.hellos, lab.report) == ([], None)
-
-
-@pytest.mark.parametrize("path", ["run/priv.sock", "/priv.sock", "", "/" + "x" * 60 + "/" + "y" * 60])
-def test_socket_argument_that_is_no_path(lab: Lab, path: str) -> None:
-    lab.install_stub("grant")
-    lab.serve(grant)
-    assert lab.host("auth", arguments=f"socket={path}").code == UNAVAILABLE
-    assert (lab.hellos, lab.report) == ([], None)
-
-
-def test_host_without_root() -> None:
-    """A lock screen: it may ask the service, but never gets an engine."""
-    with tempfile.TemporaryDirectory() as folder, Lab(Path(folder)) as lab:
-        lab.folder.chmod(0o755)
-        lab.install_stub("grant")
-        lab.serve(ask)
-        assert lab.host("euid=65534", "answer=text:123456", "auth", user="nobody").code == SUCCESS
-        lab.stop()
-        lab.socket.unlink()
-        assert lab.host("euid=65534", "answer=text:123456", "auth", user="nobody").code == UNAVAILABLE
-        assert lab.report is None
-
-
-def test_eight_threads_at_once(lab: Lab) -> None:
-    barrier = threading.Barrier(8, timeout=30)
-
-    def serve(peer: Peer) -> None:
-        peer.greet()
-        barrier.wait()
-        assert peer.ask() == b"123456"
-        peer.result(Outcome.GRANTED)
-
-    lab.serve(serve)
-    assert lab.host("answer=text:123456", "threads=8").codes() == [SUCCESS] * 8
-    assert len({hello.nonce for hello in lab.hellos}) == 8
-
-
-def test_a_thousand_times(lab: Lab) -> None:
-    """A host that lives long: no descriptor and no memory is left behind by load, login, unload."""
-    lab.serve(ask)
-    ran = lab.host("state", "answer=text:123456", "repeat=1000", "same")
-    (line,) = ran.of("repeat")
-    count, granted, grown = re.fullmatch(r"(\d+) granted (\d+) grown (-?\d+)", line).groups()  # type: ignore[union-attr]
-    assert (count, granted) == ("1000", "1000")
-    assert int(grown) < 512
-    assert ran.of("state") == ["same"]
-
-
-SURROUNDINGS = [
-    ["umask=000"], ["umask=777"], ["cwd=/proc"], ["close=0", "close=1", "close=2"], ["close=0"], ["locale=C.UTF-8"],
-    ["ignore=CHLD"], ["handle=CHLD"], ["ignore=PIPE"], ["handle=ALRM", "block=ALRM"], ["block=TERM", "block=HUP"],
-    ["limit=FSIZE:0"], ["limit=CPU:1"], ["limit=STACK:65536"], ["limit=NPROC:0"], ["limit=CORE:0"],
-    ["limit=NOFILE:8"], ["limit=AS:67108864"], ["storm=1"],
-    ["env=LD_PRELOAD=/tmp/x.so", "env=PYTHONPATH=/tmp", "env=HOME=/tmp", "env=LC_ALL=xx", "env=PATH="],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("steps", SURROUNDINGS, ids=" ".join)
-@pytest.mark.parametrize("outcome", [Outcome.GRANTED, Outcome.DENIED])
-def test_hosts_surroundings_have_no_effect_and_stay(lab: Lab, steps: list[str], outcome: Outcome) -> None:
-    def serve(peer: Peer) -> None:
-        peer.greet()
-        assert peer.ask() == b"123456"
-        peer.result(outcome)
-
-    lab.serve(serve)
-    ran = lab.host(*steps, "state", "answer=text:123456", "auth", "same", "children")
-    assert ran.code == (SUCCESS if outcome is Outcome.GRANTED else AUTH_ERR)
-    assert ran.of("state") == ["same"]
-    assert ran.of("wait") == ["none"]
-
-
-@pytest.mark.parametrize("limit", [3, 4, 5, 6])
-def test_hardly_any_descriptors(lab: Lab, limit: int) -> None:
-    """libpam needs some itself; whatever is missing, nobody gets in without the service's word."""
-    lab.serve(ask)
-    ran = lab.host("state", f"limit=NOFILE:{limit}", "answer=text:123456", "auth")
-    assert ran.code == SUCCESS or limit < 6
-    assert lab.hellos or ran.code != SUCCESS
-
-
-def test_no_descriptor_is_inherited(lab: Lab) -> None:
-    """A program that the host starts after the login finds nothing of ours."""
-    lab.serve(ask)
-    before = lab.host("exec").lines
-    ran = lab.host("answer=text:123456", "auth", "exec")
-    assert ran.code == SUCCESS
-    assert [line for line in ran.lines if line.isdigit()] == [line for line in before if line.isdigit()]
-
-
-@pytest.mark.parametrize("service", [True, False])
-def test_errno_is_kept(lab: Lab, service: bool) -> None:
-    if service:
-        lab.serve(grant)
-    ran = lab.host(f"direct={lab.build.module},socket={lab.socket},engine=/nonexistent,nullok")
-    assert ran.of("direct") == [f"{SUCCESS if service else UNAVAILABLE} errno kept"]
-
-
-def test_syscalls_of_a_login(lab: Lab) -> None:
-    """Nothing slow between the frames: one look at the directory, one connection, no file opened."""
-    lab.serve(grant)
-    lab.stack("test", "")
-    trace = lab.folder / "trace"
-    command = ["strace", "-o", str(trace), str(lab.build.host), str(lab.confdir), "test", "root", "auth"]
-    subprocess.run(command, check=True, capture_output=True, env={"LANG": "C.UTF-8"})
-    lines = trace.read_text().splitlines()
-    start = max(i for i, line in enumerate(lines) if "/etc/passwd" in line or "nsswitch" in line)
-    ours = [line.split("(")[0] for line in lines[start:]]
-    connect = next(i for i, line in enumerate(lines[start:]) if line.startswith("connect(") and "priv.sock" in line)
-    assert sum("/run" in line and "priv.sock" not in line for line in lines[start:]) == 1
-    login = ours[connect : connect + next(i for i, name in enumerate(ours[connect:]) if name == "close")]
-    assert login.count("connect") == 1
-    assert login.count("getsockopt") == 1
-    assert set(login) <= {
-        "connect", "getsockopt", "getrandom", "sendto", "rt_sigprocmask", "rt_sigpending", "poll", "recvfrom",
-    }  # fmt: skip
-    assert len(login) <= 16

@@ -94,9 +94,11 @@ def test_service_that_dies_before_its_first_frame(lab: Lab) -> None:
 
 def test_engine_gets_a_nonce_of_its_own(lab: Lab) -> None:
     """The service's late grant, had it been heard, would not fit the engine's session."""
+    nonces: list[bytes] = []
     lab.install_stub("deny")
-    lab.serve(lambda peer: peer.take_hello() and None)
+    lab.serve(lambda peer: nonces.append(peer.take_hello().nonce))
     assert lab.host(CODE, "auth").code == AUTH_ERR
+    assert nonces != [bytes.fromhex(nonce) for nonce in _report(lab, "nonce")]
 
 
 @pytest.mark.parametrize("mode", ["deny", "exit"])
