@@ -1,7 +1,7 @@
 """What a login can end in, and the one place that says "granted".
 
 The value of an outcome is the code byte of the RESULT frame. All of them are code words of the
-extended Hamming code [8,4]: any two differ in at least four bits, and none is near 0 or 1, so
+extended Hamming code [8,4]: any two differ in at least four bits, and from 0 and 1 in at least three, so
 neither a flipped bit nor a forgotten initialisation turns one verdict into another.
 """
 

@@ -59,6 +59,7 @@ class Tag(IntEnum):
     AUTHINFO = 0x09
 
 
+KNOWN_TAGS = frozenset(Tag)
 OPTIONAL_TAGS = 0x80
 FLAG_SILENT = 0x1
 FLAG_DISALLOW_NULL = 0x2
@@ -171,7 +172,7 @@ def _fields(payload: bytes) -> dict[int, bytes]:
         at += 3 + length
         if len(value) != length or tag in fields:
             raise ProtocolError(f"HELLO field {tag:#04x} is cut off or doubled")
-        if tag < OPTIONAL_TAGS and tag not in Tag.__members__.values():
+        if tag < OPTIONAL_TAGS and tag not in KNOWN_TAGS:
             raise ProtocolError(f"HELLO field {tag:#04x} is unknown")
         fields[tag] = value
     return fields
@@ -205,7 +206,10 @@ def _number(value: bytes) -> int:
 
 
 def _text(text: str) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise ProtocolError("text holds half a character") from None
     if b"\0" in data:
         raise ProtocolError("text holds a NUL")
     return data

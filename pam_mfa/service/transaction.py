@@ -54,18 +54,24 @@ class Transaction(Session):
         self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
 
     def _finish(self, end: Verdict | BaseException) -> None:
-        """Record the verdict, then tell it: with `audit = "required"` an attempt without a record is refused."""
+        """Tell the verdict and record it; with `audit = "required"` the record comes first, and has to be written."""
         if self._verdict is not None:
             return
         verdict = self._verdict = verdict_of(end)
         self._deadline = self._next_alive = float("inf")
-        required = self._ground.settings is not None and self._ground.settings.audit_required
-        self._link.record(self._record(verdict), required, partial(self._result, verdict, required))
+        record, settings = self._record(verdict), self._ground.settings
+        if settings is not None and settings.audit_required:
+            self._link.record(record, True, partial(self._recorded, verdict.outcome))
+        else:
+            self._result(verdict.outcome)
+            self._link.record(record, False, lambda written: None)
 
-    def _result(self, verdict: Verdict, required: bool, written: bool) -> None:
+    def _recorded(self, outcome: Outcome, written: bool) -> None:
+        self._result(outcome if written else Outcome.UNAVAILABLE)
+
+    def _result(self, outcome: Outcome) -> None:
         if self.over:
             return
-        outcome = Outcome.UNAVAILABLE if required and not written else verdict.outcome
         delay = self._ground.settings.fail_delay_ms if self._ground.settings and outcome in REFUSALS else 0
         nonce = self._hello.nonce if self._hello else bytes(wire.NONCE_SIZE)
         self._close(wire.encode_result(outcome, delay, nonce))
