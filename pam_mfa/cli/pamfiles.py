@@ -142,10 +142,9 @@ class _Reading:
         """One logical line without its service field."""
         first, rest = token(text)
         word = (first or "").removeprefix("-").lower()
-        if word == "@include" and wanted is None:
+        if word == "@include":
             target, _ = token(rest)
-            self.file(target or "(nothing)", None, level, depth + 1)
-            return
+            return self.file(target or "(nothing)", wanted, level, depth + 1)
         type_ = word if word in TYPES else wanted or "auth"
         if wanted is None or type_ == wanted:
             entry = _Entry(type_, word in TYPES, rest, place, level)

@@ -24,7 +24,7 @@ class Terminal:
         except KeyboardInterrupt:
             print(file=sys.stderr)
             raise AbortedError from None
-        if not self.interactive():
+        if not line or not self.interactive():
             print(file=sys.stderr)  # nobody typed the line end that belongs behind the prompt
         if not line:
             raise AbortedError

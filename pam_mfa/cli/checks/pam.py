@@ -79,7 +79,7 @@ def _text(where: Paths, path: str) -> str | None:
     """A file as libpam sees it: bytes. None where there is no file that we can read."""
     file = where.at(path)
     try:
-        return file.read_text(encoding="latin-1") if file.is_file() else None
+        return file.read_bytes().decode("latin-1") if file.is_file() else None
     except OSError:
         return None
 

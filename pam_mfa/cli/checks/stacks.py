@@ -1,7 +1,7 @@
 """Is a PAM stack that names pam_mfa.so safe, and does it let the right people in? Pure.
 
 Other modules are taken at their worst where safety is judged (they may answer anything), and as they usually answer
-where the question is whether somebody can get in at all.
+(yes, no, or nothing) where the question is whether somebody can get in at all.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _usual(answer: int, lines: tuple[Line, ...]) -> set[End]:
     def answers(line: Line) -> Iterable[int]:
         if ours(line):
             return (answer,)
-        return CONSTANT.get(line.name, (IGNORE,) if line.name in SILENT else (SUCCESS,))
+        return CONSTANT.get(line.name, (IGNORE,) if line.name in SILENT else (SUCCESS, pamfiles.AUTH_ERR))
 
     return run(lines, answers, ours)
 

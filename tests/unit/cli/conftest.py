@@ -1,0 +1,47 @@
+"""A place that stands for "/", and the program run in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "TZ": "UTC"}
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """An empty directory whose path is short enough for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="cli-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What the program is started with: our modules, and nothing else of the tests' surroundings."""
+    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path), **more}
+
+
+def command(root: Path, *arguments: str) -> list[str]:
+    """The command line of `pam-mfa` for a system at `root`."""
+    return [sys.executable, "-m", "pam_mfa.cli", "--root", str(root), *arguments]
+
+
+@pytest.fixture
+def run(root: Path) -> Run:
+    """Run `pam-mfa` to its end, answers on standard input."""
+
+    def run(*arguments: str, input: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(root, *arguments), input=input, capture_output=True, text=True, timeout=60, env=environment(**more)
+        )
+
+    return run

@@ -1,0 +1,182 @@
+"""The judgement of PAM stacks: what was measured on the real libpam, and what is said about each mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from pam_mfa.cli import pamfiles
+from pam_mfa.cli.checks.finding import Severity
+from pam_mfa.cli.checks.stacks import CONTROL, LINE, PERMIT, judge
+from pam_mfa.cli.pamfiles import AUTH_ERR, AUTHINFO_UNAVAIL, IGNORE, MODULE_UNKNOWN, PERM_DENIED, SUCCESS, Line, Stacks
+from pam_mfa.cli.pamstack import run
+
+COMMON_AUTH = """\
+auth	[success=1 default=ignore]	pam_unix.so nullok
+auth	requisite			pam_deny.so
+auth	required			pam_permit.so
+"""
+SUDO = "session required pam_limits.so\n@include common-auth\n"
+FALL_BACK = {"common-auth": COMMON_AUTH, "other": "auth required pam_deny.so\n"}
+
+
+def stacks(text: str, service: str = "sudo", **files: str) -> Stacks:
+    """The stacks of a service whose file is `text`."""
+    texts = {**FALL_BACK, **{name.replace("_", "-"): content for name, content in files.items()}, service: text}
+    return pamfiles.stacks(service, texts.get)
+
+
+def findings(text: str, service: str = "sudo", **files: str) -> list[tuple[Severity, str, str]]:
+    """What is said about a service whose file is `text`."""
+    return [(f.severity, f.found, f.fix) for f in judge(service, stacks(text, service, **files))]
+
+
+def severities(text: str, service: str = "sudo", **files: str) -> list[Severity]:
+    return [severity for severity, _, _ in findings(text, service, **files)]
+
+
+# ------------------------------------------------------------------------ measured with pam_debug.so, libpam 1.5.2
+
+MEASURED = [
+    ("auth required pam_mfa.so", IGNORE, PERM_DENIED),
+    (f"auth required pam_mfa.so\n{PERMIT}", IGNORE, SUCCESS),
+    ("auth required pam_env.so\nauth required pam_mfa.so\nauth optional pam_cap.so", IGNORE, SUCCESS),
+    ("auth required pam_mfa.so\nauth required pam_faillock.so preauth\nauth required pam_nologin.so", IGNORE, SUCCESS),
+    (f"auth [success=ok default=bad] pam_mfa.so\n{PERMIT}", IGNORE, PERM_DENIED),
+    (f"auth sufficient pam_mfa.so\n{PERMIT}", AUTHINFO_UNAVAIL, SUCCESS),
+    (f"auth optional pam_mfa.so\n{PERMIT}", AUTH_ERR, SUCCESS),
+    (f"auth required pam_mfa.so\n{PERMIT}", MODULE_UNKNOWN, MODULE_UNKNOWN),
+    (f"-auth required pam_mfa.so\n{PERMIT}", MODULE_UNKNOWN, MODULE_UNKNOWN),
+    (f"auth optional pam_mfa.so\n{PERMIT}", MODULE_UNKNOWN, SUCCESS),
+]
+
+
+@pytest.mark.parametrize(("text", "ours", "ends"), MEASURED)
+def test_measured_stacks(text: str, ours: int, ends: int) -> None:
+    answers = {"pam_mfa.so": ours, "pam_env.so": IGNORE, "pam_nologin.so": IGNORE}
+
+    def answer(line: Line) -> tuple[int]:
+        return (answers.get(line.name, SUCCESS),)
+
+    assert [end.code for end in run(stacks(text)["auth"], answer)] == [ends]
+
+
+# ------------------------------------------------------------------------------------------------ good lines
+
+GOOD = [
+    f"{SUDO}{LINE}\n",
+    f"{LINE}\n{PERMIT}\n",
+    f"{LINE}\n{SUDO}",
+    f"{SUDO}auth required pam_mfa.so\n",
+    f"{SUDO}auth requisite pam_mfa.so\n",
+    f"auth sufficient pam_rootok.so\n{SUDO}{LINE}\n",  # su by root: nobody is asked for anything
+    f"auth substack common-auth\n{LINE}\n",
+    f"{SUDO}{LINE} debug timeout=20 socket=/run/x engine=/usr/lib/y\n",
+    f"{SUDO}auth {CONTROL} /lib/security/pam_mfa.so\n",
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_a_safe_stack_that_lets_the_right_people_in(text: str) -> None:
+    assert severities(text) == [Severity.OK]
+
+
+def test_a_file_without_us_is_none_of_our_business() -> None:
+    assert findings("auth sufficient pam_permit.so\n") == []
+
+
+def test_the_file_that_others_include_is_judged_too() -> None:
+    common = COMMON_AUTH + LINE + "\n"
+    assert severities("@include common-auth\n", common_auth=common) == [Severity.OK]
+    assert severities(common, "common-auth") == [Severity.OK]
+
+
+# ------------------------------------------------------------------------------------------------ bad lines
+
+LETS_IN = {
+    "optional": ["auth_err", "maxtries", "authinfo_unavail", "abort", "conv_err", "module_unknown"],
+    "sufficient": ["auth_err", "maxtries", "authinfo_unavail", "abort", "conv_err", "module_unknown"],
+    "[success=ok default=ignore]": ["auth_err", "maxtries", "authinfo_unavail", "abort", "conv_err", "module_unknown"],
+    "[success=ok authinfo_unavail=ignore default=die]": ["authinfo_unavail"],
+    "[success=ok ignore=ignore maxtries=ignore default=die]": ["maxtries"],
+    "[success=ok ignore=ignore abort=1 default=die]": ["abort"],
+    "[success=ok ignore=ignore conv_err=reset default=bad]": ["conv_err"],
+    "[success=ok ignore=ignore module_unknown=ignore default=bad]": ["module_unknown"],
+}
+
+
+@pytest.mark.parametrize("control", LETS_IN)
+def test_a_refusal_that_lets_in_is_bad_and_named(control: str) -> None:
+    severity, found, fix = findings(f"{SUDO}auth {control} pam_mfa.so\n{PERMIT}\n{PERMIT}\n")[0]
+    assert severity is Severity.BAD
+    assert (
+        found
+        == f"sudo:3: a refusal can still let the user in: {control.strip('[]')!r} does not stop at "
+        + ", ".join(LETS_IN[control])
+    )
+    assert LINE in fix
+
+
+def test_a_refusal_is_not_saved_by_what_another_module_answers() -> None:
+    text = f"auth [success=ok ignore=ignore default=bad] pam_mfa.so\n{SUDO}auth [default=reset] pam_odd.so\n{PERMIT}\n"
+    assert Severity.BAD in severities(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"auth sufficient pam_unix.so\n{LINE}\n{PERMIT}\n",
+        f"auth [success=done default=ignore] pam_sss.so\n{LINE}\n{PERMIT}\n",
+        f"auth [success=1 default=ignore] pam_unix.so\n{LINE}\n{PERMIT}\n",
+        f"auth [success=2 default=ignore] pam_unix.so\nauth requisite pam_deny.so\n{LINE}\n{PERMIT}\n",
+        f"auth sufficient pam_permit.so\n{LINE}\n",
+        f"auth include password\n{LINE}\n{PERMIT}\n",
+    ],
+)
+def test_a_password_that_goes_past_us_is_bad(text: str) -> None:
+    severity, found, fix = findings(text, password="auth sufficient pam_krb5.so\n")[0]
+    assert severity is Severity.BAD
+    assert "can let users in past pam_mfa.so" in found
+    assert "in front of" in fix
+
+
+@pytest.mark.parametrize("module", ["pam_succeed_if.so", "pam_u2f.so", "pam_of_mine.so"])
+def test_another_module_that_goes_past_us_is_worth_a_look(module: str) -> None:
+    found = findings(f"auth sufficient {module} user = backup\n{SUDO}{LINE}\n")
+    assert [severity for severity, _, _ in found] == [Severity.WARN]
+    assert module in found[0][1]
+
+
+def test_a_module_that_ends_its_substack_does_not_end_ours() -> None:
+    assert severities(f"auth substack password\n{LINE}\n", password="auth sufficient pam_unix.so\n") == [Severity.OK]
+
+
+@pytest.mark.parametrize(
+    "text", [f"{LINE}\n", f"auth required pam_env.so\n{LINE}\n", f"{LINE}\nauth required pam_nologin.so\n"]
+)
+def test_an_exemption_without_permit_locks_out(text: str) -> None:
+    severity, found, fix = findings(text)[0]
+    assert severity is Severity.WARN
+    assert "exempt" in found
+    assert PERMIT in fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LINE}\nauth required pam_deny.so\n",
+        "auth [success=bad default=die] pam_mfa.so\n",
+        "auth [sucess=ok] pam_mfa.so\n",
+    ],
+)
+def test_a_stack_that_lets_nobody_in_is_bad(text: str) -> None:
+    severity, found, _ = findings(text)[0]
+    assert (severity, found.partition(": ")[2]) == (Severity.BAD, "the right code lets nobody in")
+
+
+def test_other_types_and_arguments_are_worth_a_word() -> None:
+    text = f"{SUDO}{LINE} nullok alwaysok\naccount required pam_mfa.so\n"
+    found = findings(text)
+    assert [severity for severity, _, _ in found] == [Severity.WARN, Severity.OK, Severity.WARN, Severity.BAD]
+    assert "account" in found[0][1]
+    assert "'nullok'" in found[2][1]
+    assert "alwaysok" in found[3][1]
