@@ -60,7 +60,9 @@ class Transaction(Session):
         verdict = self._verdict = verdict_of(end)
         self._deadline = self._next_alive = float("inf")
         record, settings = self._record(verdict), self._ground.settings
-        if settings is not None and settings.audit_required:
+        if self._hello is None and verdict.outcome is Outcome.ABORTED:
+            self._result(verdict.outcome)  # somebody looked whether we are there: that is no attempt
+        elif settings is not None and settings.audit_required:
             self._link.record(record, True, partial(self._recorded, verdict.outcome))
         else:
             self._result(verdict.outcome)
