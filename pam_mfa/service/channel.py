@@ -149,7 +149,10 @@ class Channel(Generic[T]):
     def _end(self, result: Any) -> None:
         self._over = True
         self._want = None
-        self._flow.close()
+        try:
+            self._flow.close()
+        except BaseException as problem:  # noqa: BLE001 - as above; a flow may even refuse to be closed
+            result = problem
         self._finish(result)
 
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 from .. import wire
 from ..audit import Record, Trail
@@ -100,14 +99,19 @@ class LoopBackend(Backend):
 
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
         """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""
-        late = self._loop.call_later(seconds, lambda: done(LookupFailed("no answer in time")))
-
-        def finished(future: Any) -> None:
-            late.cancel()
-            done(future.exception() or future.result())
-
         future = pool.submit(work)
-        future.add_done_callback(lambda f: self._completions.put(partial(finished, f)))
+
+        def give_up() -> None:
+            future.cancel()  # what no thread has begun by now would only keep those waiting who come after
+            done(LookupFailed("no answer in time"))
+
+        def finished() -> None:
+            late.cancel()
+            if not future.cancelled():
+                done(future.exception() or future.result())
+
+        late = self._loop.call_later(seconds, give_up)
+        future.add_done_callback(lambda _: self._completions.put(finished))
 
 
 class LoopLink:

@@ -16,7 +16,7 @@ from .. import wire
 from ..audit import Record
 from ..config import Settings
 from ..conversation import Aborted, Answer, Ask, AskSecret, Event, Expired, Shown, Skipped, Tell, Wait, Want, Warn
-from ..errors import DeadlineError, PamMfaError, ProtocolError
+from ..errors import AbortedError, DeadlineError, PamMfaError, ProtocolError
 from ..factors.base import Factor
 from ..throttle import Instant
 from .channel import Backend, Channel
@@ -86,11 +86,12 @@ class Session:
         if self.over:
             return
         try:
-            if not packet:
-                raise _Gone
-            self._frame(*wire.decode(packet))
-        except _Gone:
-            self.stop(Aborted())
+            if time.monotonic() >= self._deadline:  # what comes late is not evaluated, whoever looks first
+                self.stop(Expired())
+            elif not packet:
+                self.stop(Aborted())
+            else:
+                self._frame(*wire.decode(packet))
         except PamMfaError as problem:
             self.stop(problem)
         except Exception as problem:  # noqa: BLE001 - one session's fault ends that session, not the service
@@ -120,7 +121,7 @@ class Session:
         if self._channel is not None:
             self._channel.stop(why)
         elif isinstance(why, Aborted | Expired):
-            self._finish(ProtocolError("gone") if isinstance(why, Aborted) else DeadlineError("no first frame"))
+            self._finish(AbortedError("gone") if isinstance(why, Aborted) else DeadlineError("no first frame"))
         else:
             self._finish(why)
 
@@ -187,7 +188,3 @@ class Session:
 
     def _milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
-
-
-class _Gone(Exception):
-    """End of file."""
