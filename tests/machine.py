@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pexpect
+from syslog_socket import SyslogSocket
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGE = PROJECT / "build/stage"
@@ -30,6 +31,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/root"}
 PASSWORDS = {"alice": "correct horse", "bob": "battery staple", "carol": "tractor seven"}
 DEADLINE = 30.0  # seconds; for whatever should have happened long before
+
+# A frame of the manage socket (native/PROTOCOL.md): REQUEST, "how are you".
+STATUS = b"\x01\x06\x00\x11" + b'{"verb":"status"}'
 
 # What packaging/install does to a running system after its build, and people to log in.
 FURNISH = """
@@ -143,10 +147,7 @@ class Machine:
     def __init__(self, base: Base, fill: bool = False, shared_network: bool = False) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="machine-"))
         (self._home / "root").mkdir()
-        self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._log.bind(str(self._home / "log"))
-        os.chmod(self._home / "log", 0o666)
-        self._lines: list[str] = []
+        self._log = SyslogSocket(self._home / "log")
         scratch, log = str(self._home / "root"), str(self._home / "log")
         plan = Plan(scratch, str(base.home), log, base.system, fill, shared_network)
         become = [PYTHON, "-I", str(PROJECT / "tests/private_root.py"), json.dumps(asdict(plan))]
@@ -154,7 +155,7 @@ class Machine:
         self.pid = self._holder.pid
         self.service = Service(self)
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -240,11 +241,7 @@ class Machine:
 
     def journal(self) -> list[str]:
         """Every line sent to the machine's /dev/log so far, as sent (with its <priority>)."""
-        while True:
-            try:
-                self._lines.append(self._log.recv(65536, socket.MSG_DONTWAIT).decode(errors="replace").rstrip("\n\0"))
-            except BlockingIOError:
-                return list(self._lines)
+        return self._log.lines()
 
     def wait_for_journal(self, words: str, count: int = 1, deadline: float = DEADLINE) -> list[str]:
         """The lines that contain `words`, once there are `count`. Raises TimeoutError."""
@@ -296,13 +293,17 @@ class Service:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Until the manage socket takes a connection. Raises AssertionError with its output where it ended instead."""
+        """Until it answers a request. Raises AssertionError with its output where it ended instead."""
 
         def ready() -> bool:
             assert self._process
             assert self._process.poll() is None, f"the service ended: {self.output()}"
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-                return probe.connect_ex(str(self._machine.path("/run/pam-mfa/manage.sock"))) == 0
+                probe.settimeout(DEADLINE)
+                if probe.connect_ex(str(self._machine.path("/run/pam-mfa/manage.sock"))):
+                    return False
+                probe.send(STATUS)
+                return bool(probe.recv(65536))
 
         wait_for("the service", ready)
 

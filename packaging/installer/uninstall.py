@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from files import remove
 from steps import LIB, StepFailed, report, run
 from system import ACCOUNT, KEY, SOCKETS, STATE, systemd_runs
-from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, SHIPPED, module_path
+from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, SHIPPED, UNITS, module_path
 
 MODULE = "pam_mfa.so"
 PAM_PLACES = ("/etc/pam.conf", "/etc/pam.d", "/usr/lib/pam.d")
@@ -47,8 +47,9 @@ def names_module(path: Path) -> bool:
 
 def stop() -> None:
     """Stop and disable the units. What runs without systemd is told, not killed: it was started by hand."""
-    if systemd_runs():
-        run(["systemctl", "disable", "--quiet", "--now", *SOCKETS, *SERVICES], "the units did not stop, see above")
+    units = [unit for unit in (*SOCKETS, *SERVICES) if (UNITS / unit).exists()]
+    if units and systemd_runs():
+        run(["systemctl", "disable", "--quiet", "--now", *units], "the units did not stop, see above")
         report("service", "stopped")
 
 
