@@ -74,7 +74,7 @@ def judge(subject: str, record: Record) -> Iterator[Finding]:
     store = str(record.get("store"))
     reason = store.partition(":")[0]
     if store == "ok":
-        yield ok("store", f"opens and unseals ({subject})")
+        yield ok("store", f"usable ({subject})")
     else:
         yield bad("store", f"{store} ({subject})", STORE_FIX.get(reason, STORE_UNAVAILABLE))
     yield from _settings(subject, record)

@@ -32,11 +32,15 @@ def check(where: Paths) -> Iterator[Finding]:
 
 def _examine() -> Iterator[Finding]:
     try:
-        done = subprocess.run([PROGRAM, "-T"], capture_output=True, timeout=SECONDS, check=True, env={"LC_ALL": "C"})
-    except (OSError, subprocess.SubprocessError):
-        yield warn("sshd", "sshd -T does not print its settings", "run it by hand and correct what it names")
+        done = subprocess.run([PROGRAM, "-T"], capture_output=True, timeout=SECONDS, env={"LC_ALL": "C"})
+    except (OSError, subprocess.SubprocessError) as error:
+        yield warn("sshd", f"sshd -T does not run: {error}", "run it by hand and correct what it names")
         return
-    yield from judge(done.stdout.decode(errors="replace"))
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        yield warn("sshd", f"sshd -T does not print its settings: {said}", "correct that, then run doctor again")
+    else:
+        yield from judge(done.stdout.decode(errors="replace"))
 
 
 def judge(text: str) -> Iterator[Finding]:

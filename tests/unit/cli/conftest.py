@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from manage_double import Double
+
+from .installed import healthy, lay, listening
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "TZ": "UTC"}
@@ -45,3 +48,11 @@ def run(root: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def system(root: Path) -> Iterator[Path]:
+    """A system with everything in order."""
+    lay(root)
+    with Double(root, healthy), listening(root):
+        yield root

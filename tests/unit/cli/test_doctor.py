@@ -1,0 +1,215 @@
+"""`pam-mfa doctor`: the command, and what it says of service, engine, clock and PAM files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manage_double import Double, Peer
+
+from pam_mfa.cli.checks import clock, pam, service
+from pam_mfa.cli.checks.finding import Severity
+from pam_mfa.cli.checks.stacks import LINE
+from pam_mfa.cli.exits import Exit
+from pam_mfa.cli.paths import Paths
+
+from .conftest import Run
+from .installed import HEALTH, lay, write, wrong
+
+# ----------------------------------------------------------------------------------------------------- the command
+
+
+def test_everything_in_order(system: Path, run: Run) -> None:
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (Exit.DONE, "")
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}
+
+
+def test_json(system: Path, run: Run) -> None:
+    done = run("doctor", "--json")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == Exit.DONE
+    assert {record["kind"] for record in records} == {"finding"}
+    assert {record["severity"] for record in records} == {"ok"}
+    subjects = {record["subject"] for record in records}
+    assert subjects >= {
+        "module", "engine", "service", "settings", "seal key", "state", "store", "directories", "packages", "sockets",
+        "python", "clock", "pam pam-mfa", "pam sudo",
+    }  # fmt: skip
+
+
+def test_warnings_and_worse_have_exit_codes_of_their_own(system: Path, run: Run) -> None:
+    (system / "run/systemd/timesync/synchronized").unlink()
+    done = run("doctor", NO_COLOR="1")
+    assert done.returncode == Exit.WARNINGS
+    assert [line.split()[0] for line in done.stdout.splitlines() if not line.startswith("ok")] == ["warn", "->"]
+    (system / "etc/pam-mfa/seal.key").chmod(0o440)
+    done = run("doctor")
+    assert done.returncode == Exit.WRONG
+    assert "BAD   seal key" in done.stdout
+    assert "-> chmod 0400 /etc/pam-mfa/seal.key" in done.stdout
+
+
+def test_on_an_empty_system_it_only_reports(run: Run) -> None:
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (Exit.WRONG, "")
+
+
+def test_others_than_root_are_told_that_they_do_not_see_everything(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pam_mfa.cli.main import main
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["--root", str(system), "doctor"]) == Exit.WARNINGS
+    assert "run: sudo pam-mfa doctor" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------------- service and engine
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        ({}, []),
+        ({"version": "0.0.9"}, [("service", "warn")]),
+        ({"python": "3.4.1"}, [("python", "bad")]),
+        ({"store": "store_missing: no such file"}, [("store", "bad")]),
+        ({"store": "store_sealed"}, [("store", "bad")]),
+        ({"store": "novel"}, [("store", "bad")]),
+        ({"config": "kept", "problems": ["policy: unknown key", "audit: no"]}, [("settings", "bad")] * 3),
+        ({"config": "none", "problems": []}, [("settings", "bad")]),
+        ({"audit_lost": 3}, [("audit", "warn")]),
+    ],
+)
+def test_what_the_service_says_of_itself(health: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert wrong(service.judge("service", HEALTH | health)) == expected
+
+
+def test_service_and_engine_answer(system: Path) -> None:
+    assert wrong(service.check(Paths(system))) == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda peer, request: peer.done("unavailable", "the store does not answer"),
+        lambda peer, request: peer.send_raw(b"x"),
+        lambda peer, request: peer.ask("Password: "),
+        lambda peer, request: None,
+    ],
+)
+def test_a_service_that_does_not_answer_as_it_should(root: Path, script: Callable[[Peer, Any], None]) -> None:
+    lay(root)
+    with Double(root, script):
+        assert wrong(service.check(Paths(root))) == [("service", "bad")]
+
+
+def test_a_failure_that_the_health_explains_is_told_once(root: Path) -> None:
+    lay(root)
+
+    def script(peer: Peer, request: dict[str, Any]) -> None:
+        peer.part(**HEALTH | {"store": "store_corrupt: malformed"})
+        peer.done("unavailable", "pam-mfa cannot do this now")
+
+    with Double(root, script):
+        assert wrong(service.check(Paths(root))) == [("store", "bad")]
+
+
+def test_an_engine_that_cannot_be_used(root: Path) -> None:
+    lay(root)
+    write(root, "usr/lib/pam-mfa/pam-mfad", "#!/bin/sh\necho pam-mfa: no key >&2\n")
+    (root / "usr/lib/pam-mfa/pam-mfad").chmod(0o755)
+    (finding,) = service.check(Paths(root))
+    assert (finding.subject, finding.severity, finding.found) == ("engine", Severity.BAD, "the engine ended: no key")
+
+
+def test_a_listener_that_is_not_to_be_trusted(system: Path) -> None:
+    (system / "run/pam-mfa").chmod(0o777)
+    assert ("service", "bad") in wrong(service.check(Paths(system)))
+
+
+# ---------------------------------------------------------------------------------------------------------- clock
+
+
+@pytest.mark.parametrize(
+    ("chrony", "systemd", "expected"),
+    [
+        ("", "", [("clock", "warn")]),
+        ("Leap status     : Normal\n", "", []),
+        ("Leap status     : Not synchronised\n", "yes\n", [("clock", "warn")]),
+        ("", "yes\n", []),
+        ("", "no\n", [("clock", "warn")]),
+        ("506 Cannot talk to daemon\n", "novel\n", [("clock", "warn")]),
+    ],
+)
+def test_who_knows_of_the_clock(
+    root: Path, monkeypatch: pytest.MonkeyPatch, chrony: str, systemd: str, expected: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(clock, "_said", lambda command: chrony if "chronyc" in command[0] else systemd)
+    assert wrong(clock.check(Paths(root))) == expected
+
+
+def test_programs_that_are_absent_or_fail_say_nothing() -> None:
+    assert clock._said(["/usr/bin/no-such-program"]) == ""
+    assert clock._said(["/bin/sh", "-c", "echo yes; exit 1"]) == ""
+    assert clock._said(["/bin/echo", "yes"]) == "yes\n"
+
+
+def test_a_clock_before_the_installation(system: Path) -> None:
+    os.utime(system / "usr/lib/pam-mfa/pam-mfa-engine", (2**33, 2**33))
+    assert wrong(clock.check(Paths(system))) == [("clock", "bad")]
+
+
+# ------------------------------------------------------------------------------------------------------ PAM files
+
+
+def test_every_file_that_names_the_module_is_judged(system: Path) -> None:
+    write(system, "etc/pam.d/su", "auth optional pam_mfa.so\nauth required pam_permit.so\n")
+    write(system, "etc/pam.d/su.dpkg-old", "auth optional pam_mfa.so\nauth required pam_permit.so\n")
+    write(system, "etc/pam.d/absolute", f"auth requisite pam_unix.so\n{LINE.replace('pam_', '/opt/pam_')}\n")
+    write(system, "usr/lib/pam.d/vendor", f"auth sufficient pam_unix.so\n{LINE}\nauth required pam_permit.so\n")
+    write(system, "etc/pam.d/broken", f"@include absent\n{LINE}\n")
+    write(system, "etc/pam.d/not-ours", "@include absent\n")
+    assert wrong(pam.check(Paths(system))) == [
+        ("pam absolute", "bad"),
+        ("pam broken", "bad"),
+        ("pam su", "bad"),
+        ("pam vendor", "bad"),
+    ]
+
+
+def test_nobody_is_asked(system: Path) -> None:
+    (system / "etc/pam.d/sudo").unlink()
+    assert wrong(pam.check(Paths(system))) == [("pam", "warn")]
+
+
+def test_a_file_that_is_no_text_is_read_as_bytes(system: Path) -> None:
+    (system / "etc/pam.d/odd").write_bytes(b"# \xff\r\nauth required pam_mfa.so\nauth required pam_permit.so\n")
+    assert wrong(pam.check(Paths(system))) == []
+
+
+def test_the_service_that_checks_passwords(system: Path) -> None:
+    (system / "etc/pam.d/pam-mfa").unlink()
+    assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
+    write(system, "etc/pam.d/pam-mfa", "@include absent\n")
+    assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
+
+
+def test_the_service_that_checks_passwords_may_ask_for_codes_where_the_unenrolled_may_pass(system: Path) -> None:
+    write(system, "etc/pam.d/common-auth", f"auth required pam_unix.so\n{LINE}\n")
+    assert wrong(pam.check(Paths(system))) == []
+    for settings in ("", "[service.pam-mfa]\nunenrolled = 'deny'\n", "broken"):
+        write(system, "etc/pam-mfa/config.toml", settings)
+        assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
+
+
+def test_pam_conf_counts_where_there_is_no_directory(root: Path) -> None:
+    permit = "auth required pam_permit.so"
+    conf = f"pam-mfa {permit}\nsu auth optional pam_mfa.so\nsu {permit}\nsudo {LINE}\nsudo {permit}\n"
+    write(root, "etc/pam.conf", conf)
+    assert wrong(pam.check(Paths(root))) == [("pam su", "bad")]

@@ -1,0 +1,172 @@
+"""`pam-mfa doctor`: files, packages and sockets, one thing wrong at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from manage_double import Double
+
+from pam_mfa.cli.checks import files, site, sockets
+from pam_mfa.cli.paths import Paths
+
+from .installed import SERVICE_UID, healthy, lay, listening, write, wrong
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def spoil(system: Path, name: str, how: Callable[[Path], object]) -> list[tuple[str, str]]:
+    """What is said of the files when `how` was done to one of them."""
+    how(system / name)
+    where = Paths(system)
+    return wrong(files.check(where, files.service_account(where)))
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("usr/lib/pam-mfa/pam-mfa-password", "password helper"),
+        ("usr/lib/x86_64-linux-gnu/security/pam_mfa.so", "module"),
+        ("etc/pam-mfa/config.toml", "settings"),
+        ("etc/pam-mfa/seal.key", "seal key"),
+        ("var/lib/pam-mfa/store.db", "store"),
+    ],
+)
+@pytest.mark.parametrize(
+    "how",
+    [Path.unlink, lambda path: path.chmod(0o666), lambda path: os.chown(path, 1234, -1), replace_by_directory],
+    ids=["absent", "writable", "foreign", "directory"],
+)
+def test_a_file_that_is_not_as_it_must_be(system: Path, name: str, subject: str, how: Callable[[Path], object]) -> None:
+    assert spoil(system, name, how) == [(subject, "bad")]
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "subject"),
+    [
+        ("etc/pam-mfa/seal.key", lambda path: path.write_bytes(bytes(31)), "seal key"),
+        ("usr/lib/pam-mfa/pam-mfa-password", lambda path: path.chmod(0o4755), "password helper"),
+        ("var/lib/pam-mfa", lambda path: path.chmod(0o755), "state"),
+        ("var/lib/pam-mfa", lambda path: os.chown(path, 0, 0), "state"),
+        ("etc/pam-mfa", lambda path: path.chmod(0o775), "directories"),
+        ("usr/lib/pam-mfa", lambda path: os.chown(path, 1234, -1), "directories"),
+        ("usr", lambda path: path.chmod(0o777), "directories"),
+    ],
+)
+def test_what_else_can_be_wrong_with_files(
+    system: Path, name: str, how: Callable[[Path], object], subject: str
+) -> None:
+    assert spoil(system, name, how) == [(subject, "bad")]
+
+
+def test_service_and_engine_are_one_program(system: Path) -> None:
+    def copy(path: Path) -> None:
+        path.unlink()
+        write(system, "usr/lib/pam-mfa/pam-mfa-engine", "ELF")
+        path.chmod(0o755)
+
+    assert spoil(system, "usr/lib/pam-mfa/pam-mfa-engine", copy) == [("engine", "warn")]
+
+
+@pytest.mark.parametrize("passwd", ["", "pam-mfa:x:0:0::/:/bin/sh\n", "pam-mfa:x:abc:0\n", "pam-mfa\n"])
+def test_no_account(system: Path, passwd: str) -> None:
+    (system / "etc/passwd").write_text(passwd)
+    assert ("account", "bad") in wrong(files.check(Paths(system), files.service_account(Paths(system))))
+
+
+# ------------------------------------------------------------------------------------------------------- packages
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda site: (site / "thing/__init__.py").write_text("x = 2\n"),
+        lambda site: (site / "thing/__init__.py").unlink(),
+        lambda site: (site / "thing/__init__.py").chmod(0o666),
+        lambda site: (site / "thing").chmod(0o775),
+        lambda site: site.chmod(0o775),
+        lambda site: os.chown(site / "thing", 1234, -1),
+        lambda site: (site / "link").symlink_to("/tmp"),
+        lambda site: os.mkfifo(site / "pipe"),
+        lambda site: site.rename(site.parent.parent / "elsewhere"),
+    ],
+)
+def test_packages_that_others_can_change_or_have_changed(system: Path, how: Callable[[Path], object]) -> None:
+    how(system / "usr/lib/pam-mfa/site-1")
+    assert wrong(site.check(Paths(system))) == [("packages", "bad")]
+
+
+def test_packages_from_elsewhere(system: Path) -> None:
+    folder = system / "usr/lib/pam-mfa"
+    (folder / "site-1").rename(folder.parent / "elsewhere")
+    (folder / "site").unlink()
+    (folder / "site").symlink_to("../elsewhere")
+    assert wrong(site.check(Paths(system))) == [("packages", "bad")]
+
+
+def test_many_changed_files_are_counted(system: Path) -> None:
+    for number in range(5):
+        write(system, f"usr/lib/pam-mfa/site-1/file{number}", "")
+        (system / f"usr/lib/pam-mfa/site-1/file{number}").chmod(0o666)
+    (finding,) = site.check(Paths(system))
+    assert finding.found.endswith("and 2 more")
+
+
+# -------------------------------------------------------------------------------------------------------- sockets
+
+
+def test_no_service_is_worth_a_warning(root: Path) -> None:
+    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("service", "warn")]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (lambda run: (run / "user.sock").chmod(0o600), ("sockets", "bad")),
+        (lambda run: os.chown(run / "password.sock", 0, 0), ("sockets", "bad")),
+        (lambda run: os.chown(run / "priv.sock", 1234, -1), ("sockets", "bad")),
+        (lambda run: run.chmod(0o777), ("sockets", "bad")),
+        (lambda run: (run / "priv.sock").unlink(), ("service", "warn")),
+        (lambda run: (run / "priv.sock.new").touch(), ("sockets", "warn")),
+        (lambda run: (run / "evil").touch(), ("sockets", "warn")),
+    ],
+)
+def test_a_socket_that_is_not_as_it_must_be(
+    system: Path, how: Callable[[Path], object], expected: tuple[str, str]
+) -> None:
+    how(system / "run/pam-mfa")
+    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [expected]
+
+
+def test_sockets_that_were_left_behind(root: Path) -> None:
+    lay(root)
+    with Double(root, healthy) as double, listening(root):
+        os.link(double.path, root / "kept")
+    (root / "kept").rename(double.path)
+    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 4
+
+
+def test_a_plain_file_in_the_place_of_a_socket(system: Path) -> None:
+    path = system / "run/pam-mfa/user.sock"
+    path.unlink()
+    path.touch()
+    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [("sockets", "bad")]
+
+
+def test_engines_that_never_end(system: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        for name in sockets.ENGINE_LOCKS:
+            file = stack.enter_context((system / "run/pam-mfa" / name).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if name != sockets.ENGINE_LOCKS[-1]:
+                assert wrong(sockets.check(Paths(system), SERVICE_UID)) == []
+        assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [("engine", "bad")]
