@@ -57,6 +57,9 @@ def discard(store: SqliteStore) -> None:
         sqlite._open.remove(store._db)
         store._db.close()
         store._db = None
+    if store._file is not None:
+        os.close(store._file)
+        store._file = None
 
 
 def do(store: Store, *operations: Operation) -> tuple[Any, ...]:
@@ -112,7 +115,8 @@ def program(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-B", str(TESTS / name), *arguments]
 
 
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
+def start(command: Sequence[str], pass_fds: Sequence[int] = ()) -> subprocess.Popen[str]:
     """Start a program that can import what this one can, and talk to it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, pass_fds=pass_fds)

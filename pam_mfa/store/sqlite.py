@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from ..errors import StoreError
 from .base import DECOY_UID, Operation, Query
 from .seal import Sealer
 from .sqlite_file import (
+    PAGE_BYTES,
     PATIENCE,
     WAL_BYTES,
     Identity,
@@ -23,6 +25,7 @@ from .sqlite_file import (
     is_harmless,
     is_local,
     open_file,
+    page_count,
 )
 from .sqlite_rows import OPERATIONS, QUERIES, add_tally
 from .sqlite_setup import grow
@@ -51,6 +54,7 @@ class SqliteStore:
         self._identity: Identity | None = None
         self._suspect = False
         self._checked = False
+        self._file: int | None = None
 
     def read(self, query: Query) -> Any:
         """Answer a query from one snapshot. Raises StoreError."""
@@ -59,11 +63,11 @@ class SqliteStore:
 
     def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
         """Run each tuple of operations in its own savepoint, then commit them all at once. Raises StoreError."""
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._change() as db:
             return [self._run(db, operations) for operations in batch]
 
     def prepare(self, factors: Iterable[str] = ()) -> None:
-        """What a service does once at its start, and a login never: rows for the decoy, room in the log.
+        """What a service does once at its start, and a login never: rows for the decoy, room on the disk.
 
         Args:
             factors: names of the factors whose refusals the decoy shall pay for.
@@ -71,11 +75,11 @@ class SqliteStore:
         Raises:
             StoreError: there was no room; logins go on as long as there is.
         """
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._change() as db:
             for factor in factors:
                 add_tally(db, DECOY_UID, factor)
         # Whoever holds the write lock is the only one who writes to the log.
-        with self._transaction("BEGIN IMMEDIATE"):
+        with self._change():
             grow(f"{self._path}-wal", WAL_BYTES)
 
     def _run(self, db: sqlite3.Connection, operations: tuple[Operation, ...]) -> tuple[Any, ...] | Exception:
@@ -90,6 +94,24 @@ class SqliteStore:
             return error if isinstance(error, StoreError) else as_store_error(error, self._path)
         db.execute("RELEASE one")
         return results
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes. The log is emptied into the file, so the file must have the room first."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            pages = page_count(db)
+            yield db
+            if (grown := page_count(db)) > pages:
+                self._reserve(pages, grown)
+
+    def _reserve(self, pages: int, grown: int) -> None:
+        """Allocate what comes after the file's last page; nobody writes there but who holds the write lock.
+
+        The descriptor is never closed: that would drop SQLite's locks (sqlite_file.py).
+        """
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.posix_fallocate(self._file, pages * PAGE_BYTES, (grown - pages) * PAGE_BYTES)
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -137,4 +159,6 @@ class SqliteStore:
         if old is not None and was == identity:
             _open.remove(old)
             old.close()
+        else:
+            self._file = None
         return db

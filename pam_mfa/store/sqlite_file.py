@@ -18,8 +18,8 @@ APPLICATION_ID = 0x70_4D_46_41
 SCHEMA = 1
 PATIENCE = 3.0
 
-FRAME_BYTES = 24 + 4096
-WAL_BYTES = 32 + 1024 * FRAME_BYTES
+PAGE_BYTES = 4096
+WAL_BYTES = 32 + 1024 * (24 + PAGE_BYTES)
 CHECKPOINT_FRAMES = 256
 
 Identity = tuple[int, int, int, int]
@@ -133,6 +133,12 @@ def check_key(db: sqlite3.Connection, sealer: Sealer) -> None:
         raise StoreCorrupt("the store has lost its key check value")
     if not hmac.compare_digest(row[0], sealer.check):
         raise StoreSealed("the store was sealed with another key than the one in use")
+
+
+def page_count(db: sqlite3.Connection) -> int:
+    """How many pages of PAGE_BYTES the database has, in the transaction that is open."""
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    return int(pages)
 
 
 def as_store_error(error: Exception, path: str) -> StoreError:

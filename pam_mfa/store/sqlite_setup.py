@@ -12,6 +12,7 @@ from .base import DECOY_UID
 from .seal import Sealer
 from .sqlite_file import (
     APPLICATION_ID,
+    PAGE_BYTES,
     SCHEMA,
     WAL_BYTES,
     as_store_error,
@@ -101,6 +102,7 @@ def _make_file(path: str) -> None:
 def _build(path: str, sealer: Sealer) -> None:
     # This close is the last one, and meant to be: it moves everything out of the log into the file.
     with closing(open_file(path)) as db:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("BEGIN IMMEDIATE")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
