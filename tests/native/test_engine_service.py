@@ -128,7 +128,7 @@ def helpers(box: StubMachine) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_password_helper_lives_as_long_as_the_service(box: StubMachine, number: int) -> None:
-    process = start(box)
+    process = start(box, env={"NOTIFY_SOCKET": "/run/x"})
     told(process)
     [helper] = wait_for("the helper", lambda: helpers(box))
     with open(f"/proc/{helper}/status") as file:
