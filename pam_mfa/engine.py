@@ -59,7 +59,7 @@ def one_session(role: str) -> int:
         log.alert(alert)
     with socket.socket(fileno=SESSION_FD) as connection:
         link = EngineLink(connection, DirectBackend(store), log)
-        drive(_session(role, link, base), connection)
+        drive(_session(role, link, base), link)
     return 0
 
 
@@ -83,10 +83,14 @@ class EngineLink:
     def __init__(self, connection: socket.socket, backend: Backend, log: Log) -> None:
         self.backend = backend
         self.connection = connection
+        self.unsent: Callable[[], None] | None = None
         self._log = log
 
     def send(self, frame: bytes) -> None:
         self.connection.send(frame, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+    def when_writable(self, call: Callable[[], None]) -> None:
+        self.unsent = call
 
     def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
         done(self._log.write(record))
@@ -95,14 +99,18 @@ class EngineLink:
         """Nothing: the process ends, and its descriptors with it."""
 
 
-def drive(session: Session, connection: socket.socket) -> None:
-    """Hand packets and the time to a session until it is over."""
+def drive(session: Session, link: EngineLink) -> None:
+    """Hand packets, room for more and the time to a session until it is over."""
     buffer = memoryview(bytearray(wire.RECEIVE_SIZE))
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
+    connection, poll = link.connection, select.poll()
     while not session.over:
+        poll.register(connection, select.POLLIN | (select.POLLOUT if link.unsent else 0))
         wait = max(0.0, session.next_tick - time.monotonic())
-        if poll.poll(None if wait == float("inf") else wait * 1000 + 1):
+        events = dict(poll.poll(None if wait == float("inf") else wait * 1000 + 1)).get(connection.fileno(), 0)
+        if events & select.POLLOUT and link.unsent:
+            send, link.unsent = link.unsent, None
+            send()
+        if events & ~select.POLLOUT:
             try:
                 size = connection.recv_into(buffer)
             except OSError:

@@ -104,7 +104,11 @@ class Held(Backend):
 
 
 class Link:
-    """What a session sends, records and closes; `deaf` peers take no frame, a `mute` log writes nothing."""
+    """What a session sends, records and closes.
+
+    A `deaf` peer leaves its frames unread, one that is `gone` has closed its end; `room` is called when a deaf one
+    reads again. With `written` False no record can be written; `waiting` keeps those that are not written yet.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -113,13 +117,20 @@ class Link:
         self.required: list[bool] = []
         self.closed = 0
         self.deaf = False
+        self.gone = False
+        self.room: Callable[[], None] | None = None
         self.written = True
         self.waiting: list[Callable[[], None]] | None = None
 
     def send(self, frame: bytes) -> None:
+        if self.gone:
+            raise BrokenPipeError
         if self.deaf:
             raise BlockingIOError
         self.frames.append(wire.decode(frame))
+
+    def when_writable(self, call: Callable[[], None]) -> None:
+        self.room = call
 
     def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
         self.records.append(record)

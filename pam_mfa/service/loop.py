@@ -127,6 +127,9 @@ class LoopLink:
     def send(self, frame: bytes) -> None:
         self._connection.send(frame, socket.MSG_NOSIGNAL)
 
+    def when_writable(self, call: Callable[[], None]) -> None:
+        self._server.when_writable(self._connection, call)
+
     def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
         trail, completions = self._server.trail, self._server.completions
         if required:
@@ -189,9 +192,19 @@ class Server:
         for name in list(self._accepting):
             self._pause(name)
 
+    def when_writable(self, connection: socket.socket, call: Callable[[], None]) -> None:
+        """Call once when a connection takes frames again."""
+
+        def ready() -> None:
+            self._loop.remove_writer(connection.fileno())
+            call()
+
+        self._loop.add_writer(connection.fileno(), ready)
+
     def forget(self, link: LoopLink, connection: socket.socket) -> None:
         """A link has closed."""
         self._loop.remove_reader(connection.fileno())
+        self._loop.remove_writer(connection.fileno())
         self.links.pop(id(link), None)
         self._per_uid[link.uid] -= 1
         if not self._per_uid[link.uid]:

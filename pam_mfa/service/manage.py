@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .. import credentials, wire
 from ..audit import Record
-from ..conversation import Event, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
+from ..conversation import Aborted, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
 from ..enroll import Caller, Desk, enroll
-from ..errors import AbortedError, ConfigError, ProtocolError, RefusedError
+from ..errors import AbortedError, ConfigError, PamMfaError, ProtocolError, RefusedError
 from .channel import Channel
-from .session import Session
+from .session import Full, Session
 from .transaction import verdict_of
 
 TOTAL_SECONDS = 600  # scanning a QR code and writing down ten codes takes its time
@@ -74,19 +76,45 @@ class Management(Session):
             uid, name = account.get("uid"), account.get("name")
             if self._peer_uid != 0:
                 raise RefusedError("not_allowed", "only root manages other accounts: use sudo")
-            if type(uid) is not int or not 0 <= uid < 0xFFFF_FFFF or not isinstance(name, str) or not name:
+            if type(uid) is not int or not 0 <= uid < wire.NO_UID or not _is_name(name):
                 raise RefusedError("invalid", MESSAGES["invalid"])
-            return uid, name
+            return uid, str(name)
         found = expect((yield LookUp(uid=self._peer_uid)), LookedUp)
         if found.name is None:
             raise RefusedError("not_found", "your user id has no account on this machine")
         return self._peer_uid, found.name
 
     def _say(self, want: Want) -> Event | None:
-        if isinstance(want, Show):
-            self._send(wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode()))
-            return Shown()
-        return super()._say(want)
+        if not isinstance(want, Show):
+            return super()._say(want)
+        part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
+        return Shown() if self._put(part, self._shown) else None
+
+    def _put(self, frame: bytes, then: Callable[[], None]) -> bool:
+        """Whether the peer took a frame at once. If not it gets it, and `then` is called, when there is room again:
+        a list of all accounts is longer than what a socket holds."""
+        try:
+            self._send(frame)
+        except Full:
+            self._link.when_writable(partial(self._put_late, frame, then))
+            return False
+        return True
+
+    def _put_late(self, frame: bytes, then: Callable[[], None]) -> None:
+        try:
+            if not self.over and self._put(frame, then):
+                then()
+        except ProtocolError as problem:
+            self.stop(problem)
+
+    def _shown(self) -> None:
+        if self._channel is not None:
+            self._channel.deliver(Shown())
+
+    def stop(self, why: Aborted | Expired | PamMfaError) -> None:
+        super().stop(why)
+        if self._closing and not self.over:  # nobody takes the last frame
+            self._close()
 
     def _finish(self, end: BaseException | None) -> None:
         if self._closing:
@@ -98,8 +126,10 @@ class Management(Session):
         self._link.record(self._record(end, answer), False, lambda written: self._done(answer))
 
     def _done(self, answer: Mapping[str, Any]) -> None:
-        if not self.over:
-            self._close(wire.encode(wire.Type.DONE, json.dumps(answer).encode()))
+        with suppress(ProtocolError):  # nobody is there any more
+            if not self._put(wire.encode(wire.Type.DONE, json.dumps(answer).encode()), self._close):
+                return
+        self._close()
 
     def _record(self, end: object, answer: Mapping[str, Any]) -> Record:
         failure = None if answer["ok"] else verdict_of(end)
@@ -119,13 +149,31 @@ class Management(Session):
 def parse(payload: bytes) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     """Verb, arguments and account of a REQUEST. Raises ProtocolError for anything else."""
     try:
-        request = json.loads(payload)
-        verb, args, account = request["verb"], request.get("args", {}), request.get("account") or {}
+        request = json.loads(
+            payload.decode(), object_pairs_hook=_object, parse_float=_no_number, parse_constant=_no_number
+        )
+        verb, args, account = request["verb"], request.get("args", {}), request.get("account")
     except Exception:  # noqa: BLE001 - hostile JSON raises many things, RecursionError among them
         raise ProtocolError("REQUEST is not what it should be") from None
+    account = {} if account is None else account
     if not isinstance(verb, str) or verb not in VERBS or not isinstance(args, dict) or not isinstance(account, dict):
         raise ProtocolError("REQUEST with an unknown verb or malformed arguments")
     return verb, args, account
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a doubled key")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError("only whole numbers mean anything here")
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= wire.TEXT_LIMITS[wire.Tag.USER]
 
 
 def answer_of(end: object) -> dict[str, Any]:

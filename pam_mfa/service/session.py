@@ -54,11 +54,18 @@ class Link(Protocol):
     def send(self, frame: bytes) -> None:
         """Hand a frame to the peer. Raises OSError where it is not taken at once: a peer that is stopped or gone."""
 
+    def when_writable(self, call: Callable[[], None]) -> None:
+        """Call once the peer takes frames again; at most one call waits."""
+
     def record(self, record: Record, required: bool, done: Callable[[bool], None]) -> None:
         """Write an audit record. `done` hears whether it is written or, where not `required`, queued."""
 
     def close(self) -> None:
         """The session is over."""
+
+
+class Full(ProtocolError):
+    """The peer takes no more frames now."""
 
 
 class Session:
@@ -150,6 +157,8 @@ class Session:
     def _alive(self) -> None:
         try:
             self._send(wire.encode(wire.Type.ALIVE))
+        except Full:
+            return  # it has enough to read
         except ProtocolError as problem:
             self.stop(problem)
 
@@ -172,6 +181,8 @@ class Session:
     def _send(self, frame: bytes) -> None:
         try:
             self._link.send(frame)
+        except BlockingIOError:
+            raise Full("the peer leaves its frames unread") from None
         except OSError as problem:
             raise ProtocolError(f"the peer does not take a frame: {type(problem).__name__}") from None
 
@@ -179,11 +190,12 @@ class Session:
         """The flow has ended, or never began. Ends in `_close`."""
         raise NotImplementedError
 
-    def _close(self, last: bytes) -> None:
+    def _close(self, last: bytes = b"") -> None:
         """Send the last frame, to whoever may still be there, and end."""
         self.over = True
-        with suppress(OSError):
-            self._link.send(last)
+        if last:
+            with suppress(OSError):
+                self._link.send(last)
         self._link.close()
 
     def _milliseconds(self) -> int:

@@ -121,13 +121,23 @@ def test_no_silence_is_longer_than_four_seconds_and_a_half_after_an_answer(clock
 # ------------------------------------------------------------------------------------------ a deaf peer
 
 
-def test_a_peer_that_takes_no_frames_ends(clock: Monotonic) -> None:
+def test_a_peer_that_closed_its_end_is_let_go_at_the_next_sign_of_life(clock: Monotonic) -> None:
     one = reading()
-    one.link.deaf = True
+    one.link.gone = True
     clock.sleep(4, one.session)
     assert one.session.over
     assert one.link.closed == 1
     assert one.link.records[0].outcome is Outcome.UNAVAILABLE
+
+
+def test_a_peer_that_leaves_signs_of_life_unread_has_until_its_deadline(clock: Monotonic) -> None:
+    one = reading()
+    one.link.deaf = True
+    clock.sleep(89.5, one.session)
+    assert not one.session.over
+    clock.sleep(0.5, one.session)
+    assert one.session.over
+    assert one.link.closed == 1
 
 
 def test_a_peer_that_takes_no_prompt_ends() -> None:
