@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x20000, 0x04000000, 0x40000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -78,6 +79,9 @@ def lay_system(root: Path, plan: dict[str, str | bool]) -> None:
     for name in DEVICES:
         bind(f"/dev/{name}", root / "dev" / name)
     bind("/dev/pts", root / "dev/pts")  # the system's own: the tests' terminals come from there
+    # Not bound: the kernel looks for pts/ beside the node that was opened.
+    os.mknod(root / "dev/ptmx", 0o666 | stat.S_IFCHR, os.makedev(5, 2))
+    os.chmod(root / "dev/ptmx", 0o666)
     (root / "dev/shm").mkdir()
     mount("tmpfs", root / "dev/shm", "tmpfs", options="mode=1777")
     for name, target in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():

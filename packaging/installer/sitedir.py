@@ -51,9 +51,9 @@ def build(root: Path) -> Path:
 
 def wheel() -> Path:
     """Build ours; returns the file."""
-    tools = BUILD / f"tools-{MINOR}"
+    tools = BUILD / "tools"
     pinned.ensure(tools, BUILD_REQUIREMENTS)
-    folder = BUILD / f"wheel-{MINOR}"
+    folder = BUILD / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
     meson = BUILD / f"meson-{MINOR}"
     pip: list[str | Path] = [
@@ -78,7 +78,7 @@ def wheel() -> Path:
 
 def fill(site: Path, ours: Path) -> None:
     """Unpack the pinned wheels, then ours, into a new directory."""
-    pip: list[str | Path] = [BUILD / f"tools-{MINOR}/bin/pip", "install", "--no-compile", "--only-binary", ":all:"]
+    pip: list[str | Path] = [BUILD / "tools/bin/pip", "install", "--no-compile", "--only-binary", ":all:"]
     run(
         [*pip, "--target", site, "--require-hashes", "--requirement", REQUIREMENTS],
         f"pip could not install {REQUIREMENTS.name}: is the package index within reach?",

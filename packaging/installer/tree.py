@@ -15,11 +15,27 @@ OWN_SERVICE = Path("/etc/pam.d/pam-mfa")
 COMMAND = Path("/usr/bin/pam-mfa")
 UNITS = Path("/usr/lib/systemd/system")
 EXECUTABLES = ("pam-mfad", "pam-mfa-password")
-# Files of the distribution's own directories, by source below packaging/.
-SHIPPED = {f"systemd/{path.name}": UNITS / path.name for path in sorted((PACKAGING / "systemd").iterdir())} | {
-    "sysusers.d/pam-mfa.conf": Path("/usr/lib/sysusers.d/pam-mfa.conf"),
-    "tmpfiles.d/pam-mfa.conf": Path("/usr/lib/tmpfiles.d/pam-mfa.conf"),
+SHARE = Path("/usr/share")
+# Directories of the distribution that get files of ours: by pattern below packaging/.
+SHARED = {
+    "systemd/*": UNITS,
+    "sysusers.d/*": Path("/usr/lib/sysusers.d"),
+    "tmpfiles.d/*": Path("/usr/lib/tmpfiles.d"),
+    "man/*.[1-8]": SHARE / "man",
+    "completions/pam-mfa": SHARE / "bash-completion/completions",
+    "completions/_pam-mfa": SHARE / "zsh/vendor-completions",
+    "completions/pam-mfa.fish": SHARE / "fish/vendor_completions.d",
 }
+
+
+def shipped() -> dict[Path, Path]:
+    """Where each file for SHARED goes, by source; a manual page into the directory of its section."""
+    found = {}
+    for pattern, folder in SHARED.items():
+        for path in sorted(PACKAGING.glob(pattern)):
+            section = f"man{path.suffix[1:]}" if folder.name == "man" else ""
+            found[path] = folder / section / path.name
+    return found
 
 
 def below(root: Path, path: Path) -> Path:
@@ -50,8 +66,8 @@ def lay(root: Path, site: Path, keep: bool) -> str | None:
     before = switch(below(root, LIB), site.name)
     place(native / "pam_mfa.so", below(root, module_path()), 0o644)
     place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
-    for source, target in SHIPPED.items():
-        place(PACKAGING / source, below(root, target), 0o644)
+    for source, target in shipped().items():
+        place(source, below(root, target), 0o644)
     kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path, keep)]
     report("files", "in place" + (f"; kept your {' and '.join(map(str, kept))}" if kept else ""))
     return before

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from files import remove
 from steps import LIB, StepFailed, report, run
 from system import ACCOUNT, KEY, SOCKETS, STATE, systemd_runs
-from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, SHIPPED, UNITS, module_path
+from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, UNITS, module_path, shipped
 
 MODULE = "pam_mfa.so"
 PAM_PLACES = ("/etc/pam.conf", "/etc/pam.d", "/usr/lib/pam.d")
@@ -56,7 +56,7 @@ def stop() -> None:
 def take_away() -> None:
     """Remove the files. Raises StepFailed."""
     own_service = [OWN_SERVICE] if is_as_shipped(OWN_SERVICE) else []
-    files = [module_path(), COMMAND, *SHIPPED.values(), *own_service]
+    files = [module_path(), COMMAND, *shipped().values(), *own_service]
     gone = [path for path in [*files, LIB, RUN] if remove(path)]
     if systemd_runs():
         run(["systemctl", "daemon-reload"], "systemd did not forget the units, see above")
