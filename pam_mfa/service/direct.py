@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
-from ..errors import LookupFailed, ProtocolError, StoreError
+from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
 from .channel import Answered, Backend, Done, found, stored
@@ -44,7 +44,7 @@ class DirectBackend(Backend):
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         # Only root manages through the engine, and root is not asked.
-        done(ProtocolError("the engine checks no passwords"))
+        done(LookupFailed("the engine checks no passwords"))
 
     def wait(self, want: Wait, done: Done) -> None:
         if want.request is not None:  # devices come with their own service

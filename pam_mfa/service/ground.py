@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from .. import __version__
@@ -44,10 +45,10 @@ class Base:
 
     def load_settings(self, store: Store) -> str | None:
         """Put the settings into force; returns the alert to raise, None where the file is good."""
-        try:
-            kept: str | None = store.read(KeptConfig())
-        except StoreError:
-            kept = None  # a good file needs no kept text, and without a store no login is possible anyway
+        kept = self.chosen.text  # what this process ran so far was good, whether or not the store could be told
+        if kept is None:
+            with suppress(StoreError):  # a good file needs no kept text
+                kept = store.read(KeptConfig())
         self.chosen = settings.choose(kept, self.factors)
         self.ground.settings = self.chosen.settings
         return settings.complaint(self.chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from contextlib import suppress
@@ -20,7 +21,7 @@ class Notifier:
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
         usec = environment.get("WATCHDOG_USEC", "")
-        self.watchdog_seconds = int(usec) / 2_000_000 if usec.isascii() and usec.isdigit() else None
+        self.watchdog_seconds = int(usec) / 2_000_000 if re.fullmatch(r"0*[1-9][0-9]{0,15}", usec) else None
         """How often to send WATCHDOG=1: twice as often as asked for; None where nobody asks."""
 
     def send(self, *lines: str) -> None:

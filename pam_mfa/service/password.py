@@ -8,7 +8,7 @@ import struct
 
 from .. import wire
 from ..conversation import Checked, CheckPassword
-from ..errors import ProtocolError
+from ..errors import LookupFailed, ProtocolError
 
 SOCKET = "/run/pam-mfa/password.sock"
 SECONDS = 35.0  # the helper ends PAM after 30
@@ -21,7 +21,7 @@ def check(want: CheckPassword, path: str = SOCKET) -> Checked:
     """Ask, and wait for the answer; blocks.
 
     Raises:
-        ProtocolError: the helper is absent, not root's, or gave no proper answer.
+        LookupFailed: the helper is absent, not root's, or gave no proper answer.
     """
     nonce = secrets.token_bytes(wire.NONCE_SIZE)
     password = want.password.encode(errors="surrogateescape")
@@ -36,8 +36,8 @@ def check(want: CheckPassword, path: str = SOCKET) -> Checked:
             _must_be_root(link)
             link.send(wire.HEADER.pack(wire.VERSION, PASSWORD, len(payload)) + payload)
             return Checked(_proven(link.recv(wire.RECEIVE_SIZE), nonce))
-    except OSError as problem:
-        raise ProtocolError(f"the password could not be checked: {type(problem).__name__}") from None
+    except (OSError, ProtocolError) as problem:
+        raise LookupFailed(f"the password could not be checked: {type(problem).__name__}: {problem}") from None
 
 
 def _proven(packet: bytes, nonce: bytes) -> bool:
