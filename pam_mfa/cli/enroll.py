@@ -16,7 +16,7 @@ FACTORS = (("totp", "codes from an authenticator app"), ("recovery", "ten codes 
 @click.argument("factor", type=click.Choice([name for name, _ in FACTORS]), required=False)
 @click.option("--name", "label", metavar="LABEL", help='What you call it, for example "phone".')
 @click.option("--algorithm", type=click.Choice(["SHA1", "SHA256", "SHA512"]), help="Only for totp; default SHA1.")
-@click.option("--digits", type=click.IntRange(6, 8), help="Only for totp; default 6.")
+@click.option("--digits", type=click.IntRange(6, 8), metavar="6..8", help="Only for totp; default 6.")
 @click.option("--period", type=click.Choice(["30", "60"]), help="Only for totp: seconds a code lasts; default 30.")
 @with_account
 def enroll(call: Call, factor: str | None, label: str | None, **options: Any) -> None:

@@ -40,7 +40,7 @@ PASSWORD = frozenset(
     f"pam_{name}.so" for name in "unix sss krb5 ldap winbind userdb pwdfile tcb systemd_home ftp permit".split()
 )
 ROOT_ALREADY = "pam_rootok.so"
-ARGUMENTS = ("socket=", "engine=", "timeout=")
+TIMEOUTS = frozenset(map(str, range(5, 601)))  # seconds
 
 
 def judge(service: str, stacks: Stacks) -> list[Finding]:
@@ -129,5 +129,12 @@ def _arguments(subject: str, line: Line) -> Iterator[Finding]:
     for argument in line.arguments:
         if argument == "alwaysok":
             yield bad(subject, f"{line.place}: alwaysok is refused by {MODULE}", "remove the argument")
-        elif argument != "debug" and not argument.startswith(ARGUMENTS):
+        elif not _known(argument):
             yield warn(subject, f"{line.place}: {MODULE} ignores the argument {argument!r}", "remove the argument")
+
+
+def _known(argument: str) -> bool:
+    name, _, value = argument.partition("=")
+    if name == "timeout":
+        return value in TIMEOUTS
+    return argument == "debug" or name in ("socket", "engine")

@@ -174,9 +174,9 @@ def test_a_stack_that_lets_nobody_in_is_bad(text: str) -> None:
 
 
 def test_other_types_and_arguments_are_worth_a_word() -> None:
-    text = f"{SUDO}{LINE} nullok alwaysok\naccount required pam_mfa.so\n"
+    text = f"{SUDO}{LINE} timeout=4 alwaysok\naccount required pam_mfa.so\n"
     found = findings(text)
     assert [severity for severity, _, _ in found] == [Severity.WARN, Severity.OK, Severity.WARN, Severity.BAD]
     assert "account" in found[0][1]
-    assert "'nullok'" in found[2][1]
+    assert "'timeout=4'" in found[2][1]
     assert "alwaysok" in found[3][1]

@@ -1,0 +1,158 @@
+"""Write the manual pages and completions anew: `python3 packaging/man/generate.py`, where click can be imported.
+
+pam-mfa(1) and the completions come from the commands themselves. The other pages are the *.in files beside this
+script, where `@NAME@` on a line of its own stands for a table made from the program.
+tests/unit/cli/test_manuals.py runs this and compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent.parent))
+
+import click  # noqa: E402
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete  # noqa: E402
+
+from pam_mfa import __version__, config  # noqa: E402
+from pam_mfa.cli.exits import MEANING  # noqa: E402
+from pam_mfa.cli.main import cli  # noqa: E402
+from pam_mfa.config import Rule, Settings  # noqa: E402
+from pam_mfa.outcome import PAM_CODE, Outcome  # noqa: E402
+
+VARIABLE = "_PAM_MFA_COMPLETE"
+COMPLETIONS = {BashComplete: "pam-mfa", ZshComplete: "_pam-mfa", FishComplete: "pam-mfa.fish"}
+
+WHEN = {
+    Outcome.GRANTED: "A right answer was given, and its use is on disk.",
+    Outcome.EXEMPT: "The user need not be asked: an exempt group, or nothing enrolled where the settings allow that.",
+    Outcome.DENIED: "No right answer was given.",
+    Outcome.LOCKED: "Too many wrong answers before; none is taken now.",
+    Outcome.TRIES_SPENT: "Three wrong answers in this login.",
+    Outcome.UNAVAILABLE: "Nobody could decide: no service, no store, no usable settings, a deadline.",
+    Outcome.ABORTED: "The user gave up.",
+}
+TOP_KEYS = {
+    "first_enrolment": ('What the first credential of an account costs: "password" (checked by PAM service pam-mfa) or '
+                        '"self" (nothing).', Settings().first_enrolment),
+    "audit": ('"required" refuses a login whose audit record cannot be written.', "best-effort"),
+    "fail_delay": ("Seconds that PAM is asked to wait after a refusal, 0 to 10.", Settings().fail_delay_ms / 1000),
+    "issuer": ("The name that authenticator apps show.", "the host's name"),
+    "policy": ("Table: the rule of every service without one of its own.", "the defaults below"),
+    "service": ("Tables: rules of single PAM services, for example [service.sudo]. What a rule does not say is as in "
+                "[policy].", "none"),
+}  # fmt: skip
+RULE_KEYS = {
+    "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
+    "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
+    "exempt_groups": ("Members of these groups are not asked.", "none"),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- roff
+
+
+def roff(text: object) -> str:
+    """Plain text as one line of roff input."""
+    escaped = str(text).replace("\\", "\\e").replace("-", "\\-")
+    return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.MULTILINE)
+
+
+def title(name: str, section: int) -> str:
+    return f'.TH {name.upper()} {section} "" "pam-mfa {__version__}" "pam-mfa"\n'
+
+
+def tagged(tag: str, text: object) -> str:
+    return f".TP\n.B {roff(tag)}\n{roff(text)}\n"
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        yield roff(" ".join(paragraph.split()))
+
+
+# ---------------------------------------------------------------------------------------------------- pam-mfa(1)
+
+
+def command_page() -> str:
+    """pam-mfa(1)."""
+    context = click.Context(cli, info_name="pam-mfa")
+    commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
+    body = "".join(section(command) for command in commands if command is not None)
+    codes = "".join(tagged(str(int(code)), meaning) for code, meaning in MEANING.items())
+    return title("pam-mfa", 1) + (HERE / "pam-mfa.1.in").read_text().replace("@COMMANDS@\n", body).replace(
+        "@EXITS@\n", codes
+    )
+
+
+def section(command: click.Command) -> str:
+    """One command with its options."""
+    context = click.Context(command, info_name=command.name)
+    usage = " ".join(command.collect_usage_pieces(context)[1:])
+    words = "\n.PP\n".join(paragraphs(command.help or ""))
+    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    return f".SS {roff(f'{command.name} {usage}'.strip())}\n{words}\n" + "".join(map(described, options))
+
+
+def described(option: click.Option) -> str:
+    """One option."""
+    value = "" if option.is_flag else f" {option.make_metavar(click.Context(cli))}"
+    return tagged(", ".join(option.opts) + value, option.help)
+
+
+# ------------------------------------------------------------------------------------------------- the other pages
+
+
+def codes_table() -> str:
+    return "".join(tagged(name, WHEN[outcome]) for outcome, (name, _) in PAM_CODE.items())
+
+
+def keys_table(known: tuple[str, ...], keys: dict[str, tuple[str, Any]]) -> str:
+    return "".join(tagged(key, f"{keys[key][0]} Default: {shown(keys[key][1])}.") for key in known)
+
+
+def shown(value: Any) -> str:
+    """A default as it stands in the file; words of our own stay as they are."""
+    if isinstance(value, list):
+        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "CODES": codes_table,
+    "TOP_KEYS": lambda: keys_table(config.TOP_KEYS, TOP_KEYS),
+    "RULE_KEYS": lambda: keys_table(config.RULE_KEYS, RULE_KEYS),
+}
+
+
+def other_page(name: str, section: int) -> str:
+    """A page from its *.in file."""
+    text = (HERE / f"{name}.{section}.in").read_text()
+    for table, make in TABLES.items():
+        text = text.replace(f"@{table}@\n", make() if f"@{table}@\n" in text else "")
+    return title(name, section) + text
+
+
+def completion(kind: type[ShellComplete]) -> str:
+    """What a shell asks the program through."""
+    return kind(cli, {}, "pam-mfa", VARIABLE).source().strip() + "\n"
+
+
+def generated() -> dict[Path, str]:
+    """Every file and its text."""
+    pages = {f"{name}.{section}": other_page(name, section) for name, section in
+             (("pam_mfa", 8), ("pam-mfad", 8), ("pam-mfa.toml", 5))}  # fmt: skip
+    pages["pam-mfa.1"] = command_page()
+    files = {HERE / name: text for name, text in pages.items()}
+    return files | {HERE.parent / "completions" / name: completion(kind) for kind, name in COMPLETIONS.items()}
+
+
+if __name__ == "__main__":
+    for path, text in generated().items():
+        path.write_text(text)
