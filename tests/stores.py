@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from pam_mfa.errors import StoreError
 from pam_mfa.store import sqlite
-from pam_mfa.store.base import Credential, Enrol, Operation, Query, Store
+from pam_mfa.store.base import Attempt, Credential, Enrol, FindAccount, Operation, Query, Store
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_setup import create
@@ -108,6 +111,28 @@ class ThroughWriter:
         done.get(timeout=DEADLINE)
         assert self._writer.stop(DEADLINE)
         discard(self._reader)
+
+
+def raw(path: str, *statements: str) -> None:
+    """Change the file behind the program's back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def refuses(store: SqliteStore, kind: type[StoreError]) -> str:
+    """Neither read nor changed, and nothing was made at its path. Returns what the log would say."""
+    there = os.path.lexists(store._path)
+    for use in (lambda: store.read(FindAccount(ALICE, "alice")), lambda: do(store, Attempt(ALICE, "totp", None, at()))):
+        try:
+            use()
+        except StoreError as error:
+            said, as_it_should = str(error), type(error) is kind
+        else:
+            said, as_it_should = "it was not refused", False
+        assert as_it_should, said
+    assert os.path.lexists(store._path) == there
+    return said
 
 
 def program(name: str, *arguments: str) -> list[str]:

@@ -89,6 +89,8 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
     credentials = [_credential(sealer, uid, query.user, row) for row in rows]
+    if any(credential.factor not in tallies for credential in credentials):
+        raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
     return Account(uid, query.user, tuple(credentials), tallies)
 

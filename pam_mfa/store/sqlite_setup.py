@@ -85,7 +85,7 @@ def grow(path: str, size: int) -> None:
     try:
         at = os.fstat(log).st_size
         while at < size:
-            at += os.pwrite(log, bytes(min(size - at, 1 << 16)), at)
+            at += os.pwrite(log, bytes(min(size - at, 1 << 18)), at)
         os.fsync(log)
     finally:
         os.close(log)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores import SEALER, ThroughWriter, discard, make
+from stores import SEALER, ThroughWriter, credential, discard, enrol, make
 
 from pam_mfa.store.sqlite import SqliteStore
 
@@ -30,6 +30,15 @@ def opened() -> Iterator[Callable[..., SqliteStore]]:
     yield open_store
     for store in stores:
         discard(store)
+
+
+@pytest.fixture
+def enrolled(store_path: str) -> str:
+    """A store with alice's phone in it, closed, all of it in one file."""
+    store = SqliteStore(store_path, SEALER)
+    enrol(store, credential("phone"))
+    discard(store)
+    return store_path
 
 
 @pytest.fixture(params=["sqlite", "writer"])

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores import ALICE, SEALER, at, credential, discard, do, enrol, make
+from stores import ALICE, at, credential, discard, do, enrol, make, raw, refuses
 
 from pam_mfa.errors import StoreCorrupt, StoreError, StoreMissing, StoreSchema, StoreSealed
-from pam_mfa.store import sqlite, sqlite_file, sqlite_setup
+from pam_mfa.store import sqlite
 from pam_mfa.store.base import (
     DECOY_UID,
     Advance,
@@ -23,7 +21,6 @@ from pam_mfa.store.base import (
     Burn,
     Enrol,
     FindAccount,
-    KeptConfig,
     ListAccounts,
     Remove,
     Rename,
@@ -32,42 +29,12 @@ from pam_mfa.store.base import (
 )
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
-from pam_mfa.store.sqlite_setup import create, migrate
 
 Open = Callable[..., SqliteStore]
 PHONE = credential("phone")
 FIND = FindAccount(ALICE, "alice")
 WRONG = Attempt(ALICE, "totp", None, at())
 NOBODY = 65534
-
-
-def refuses(store: SqliteStore, kind: type[StoreError]) -> str:
-    """Neither read nor changed; and nothing was made at the path. Returns what the log would say."""
-    before = os.path.lexists(store._path) and os.lstat(store._path)
-    with pytest.raises(kind) as caught:
-        store.read(FIND)
-    assert type(caught.value) is kind
-    with pytest.raises(kind):
-        store.apply([(WRONG,)])
-    after = os.path.lexists(store._path) and os.lstat(store._path)
-    assert bool(before) == bool(after)
-    return str(caught.value)
-
-
-def raw(path: str, *statements: str) -> None:
-    """Change the file behind the program's back."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for statement in statements:
-            db.execute(statement)
-
-
-@pytest.fixture
-def enrolled(store_path: str, opened: Open) -> str:
-    """A store with alice in it, closed, all of it in one file."""
-    store = SqliteStore(store_path, SEALER)
-    enrol(store, PHONE)
-    discard(store)
-    return store_path
 
 
 # --------------------------------------------------------------------------------- missing and replaced
@@ -121,19 +88,23 @@ def test_a_store_that_comes_back_is_used_again(store_path: str, opened: Open) ->
 
 
 def test_a_store_that_was_replaced_is_opened_anew(store_path: str, tmp_path: Path, opened: Open) -> None:
+    before = list(sqlite._open)
     other = make(tmp_path / "other")
     second = opened(other)
     enrol(second, credential("phone", label="restored"))
     discard(second)
     store = opened(store_path)
     enrol(store, PHONE)
+    replaced = store._db
+    assert replaced is not None
     for suffix in ("-wal", "-shm"):
         os.unlink(store_path + suffix)
     os.rename(other, store_path)
     assert store.read(FIND).credentials[0].label == "restored"
     assert do(store, WRONG) == (Tried.WRONG,)
-    assert len(sqlite._open) == 2
-    sqlite._open.pop(0).close()
+    assert set(sqlite._open) == {*before, replaced, store._db}
+    sqlite._open.remove(replaced)
+    replaced.close()
 
 
 # -------------------------------------------------------------------------------------- owners and modes
@@ -238,240 +209,6 @@ def test_a_store_that_is_migrated_under_a_running_service_is_refused(enrolled: s
     assert store.read(FIND).credentials == (PHONE,)
     raw(enrolled, "PRAGMA user_version = 2")
     refuses(store, StoreSchema)
-
-
-# ----------------------------------------------------------------------------- rows that are not as written
-
-ROWS = {
-    "uid of account": "UPDATE account SET uid = 1001",
-    "no account": "DELETE FROM account",
-    "seal of account": "UPDATE account SET seal = zeroblob(28)",
-    "no credential": "DELETE FROM credential",
-    "one credential less": "DELETE FROM credential WHERE factor = 'recovery'",
-    "uid of credential": "UPDATE credential SET uid = 1001",
-    "id": "UPDATE credential SET id = '00000000000000000000000000000000' WHERE factor = 'totp'",
-    "factor": "UPDATE credential SET factor = 'recovery'",
-    "created": "UPDATE credential SET created = created + 1",
-    "material": "UPDATE credential SET material = zeroblob(length(material))",
-    "material of another": (
-        "UPDATE credential SET material = (SELECT material FROM credential WHERE factor = 'recovery')"
-        " WHERE factor = 'totp'"
-    ),
-    "mark": "PRAGMA ignore_check_constraints = ON; UPDATE credential SET mark = 5",
-    "label": "UPDATE credential SET label = CAST(x'ff' AS TEXT)",
-    "failures": "PRAGMA ignore_check_constraints = ON; UPDATE tally SET failures = -1 WHERE uid = 1000",
-    "boot id": "PRAGMA ignore_check_constraints = ON; UPDATE tally SET boot_id = '' WHERE uid = 1000",
-}
-
-
-@pytest.mark.parametrize("change", ROWS.values(), ids=ROWS.keys())
-def test_a_changed_row_is_corrupt_for_its_user_alone(store_path: str, opened: Open, change: str) -> None:
-    store = opened(store_path)
-    bobs = credential("bobs", uid=1001, user="bob")
-    enrol(store, PHONE, credential("codes", factor="recovery"))
-    raw(store_path, *change.split("; "))
-    with pytest.raises(StoreCorrupt):
-        store.read(FIND)
-    if "uid = 1001" not in change:
-        enrol(store, bobs)
-        assert store.read(FindAccount(1001, "bob")).credentials == (bobs,)
-
-
-def test_a_removed_credential_cannot_be_put_back(store_path: str, opened: Open) -> None:
-    store = opened(store_path)
-    enrol(store, PHONE, credential("second"))
-    raw(store_path, "CREATE TABLE kept AS SELECT * FROM credential")
-    assert do(store, Remove(ALICE, credential("second").id)) == (True,)
-    raw(store_path, "INSERT OR IGNORE INTO credential SELECT * FROM kept")
-    with pytest.raises(StoreCorrupt):
-        store.read(FIND)
-    with pytest.raises(StoreCorrupt):
-        enrol(store, credential("third"))
-
-
-def test_damage_to_one_row_does_not_undo_the_batch(store_path: str, opened: Open) -> None:
-    store = opened(store_path)
-    enrol(store, PHONE)
-    enrol(store, credential("bobs", uid=1001, user="bob"))
-    raw(
-        store_path,
-        "PRAGMA ignore_check_constraints = ON",
-        "UPDATE tally SET boot_id = CAST(x'ff' AS TEXT) WHERE uid = 1001",
-    )
-    bob = Attempt(1001, "totp", None, at())
-    first, second, third = store.apply([(WRONG,), (bob,), (WRONG,)])
-    assert (first, third) == ((Tried.WRONG,), (Tried.WRONG,))
-    assert isinstance(second, StoreCorrupt)
-    assert store.read(FIND).tallies["totp"].failures == 2
-
-
-def test_kept_settings_that_were_changed_are_corrupt(store_path: str, opened: Open) -> None:
-    raw(store_path, "INSERT INTO meta VALUES ('config', CAST('[policy]' AS BLOB))")
-    with pytest.raises(StoreCorrupt):
-        opened(store_path).read(KeptConfig())
-
-
-# ----------------------------------------------------------------------------------- making and migrating
-
-
-@pytest.fixture
-def umask() -> Iterator[Callable[[int], int]]:
-    """Sets the umask for one test."""
-    before = os.umask(0o077)
-    yield os.umask
-    os.umask(before)
-
-
-@pytest.mark.parametrize("mask", [0o000, 0o777])
-def test_files_are_ours_alone_under_any_umask(
-    tmp_path: Path, umask: Callable[[int], int], opened: Open, mask: int
-) -> None:
-    (tmp_path / "state").mkdir(mode=0o700)
-    path = str(tmp_path / "state/store.db")
-    umask(mask)
-    create(path, SEALER)
-    store = opened(path)
-    enrol(store, PHONE)
-    assert {name: os.stat(f"{path}{name}").st_mode & 0o7777 for name in ("", "-wal", "-shm")} == dict.fromkeys(
-        ("", "-wal", "-shm"), 0o600
-    )
-    assert sorted(os.listdir(tmp_path / "state")) == ["store.db", "store.db-shm", "store.db-wal"]
-
-
-def test_a_store_is_made_with_its_log_grown(store_path: str) -> None:
-    log = os.stat(f"{store_path}-wal")
-    assert log.st_size == sqlite_file.WAL_BYTES
-    assert log.st_blocks * 512 >= sqlite_file.WAL_BYTES  # no hole
-
-
-def test_a_store_is_never_made_over_another(enrolled: str, opened: Open) -> None:
-    before = Path(enrolled).read_bytes()
-    with pytest.raises(StoreError, match="exists"):
-        create(enrolled, SEALER)
-    assert Path(enrolled).read_bytes() == before
-
-
-def test_a_store_is_not_made_in_a_directory_of_others(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir(mode=0o755)
-    os.chmod(tmp_path / "state", 0o755)
-    with pytest.raises(StoreError, match="0755"):
-        create(str(tmp_path / "state/store.db"), SEALER)
-    assert os.listdir(tmp_path / "state") == []
-
-
-def test_nothing_of_an_earlier_store_comes_back(store_path: str, opened: Open) -> None:
-    """Its log would be replayed into the new one."""
-    store = opened(store_path)
-    enrol(store, PHONE)
-    shutil.copy(f"{store_path}-wal", f"{store_path}-kept")
-    discard(store)
-    os.unlink(store_path)
-    os.rename(f"{store_path}-kept", f"{store_path}-wal")
-    create(store_path, SEALER)
-    assert opened(store_path).read(ListAccounts()) == ()
-
-
-def test_preparing_grows_the_log_again(enrolled: str, opened: Open) -> None:
-    assert not os.path.exists(f"{enrolled}-wal")
-    store = opened(enrolled)
-    store.prepare()
-    assert os.stat(f"{enrolled}-wal").st_size == sqlite_file.WAL_BYTES
-    enrol(store, credential("second"))
-    store.prepare()
-    discard(store)
-    assert len(opened(enrolled).read(FIND).credentials) == 2
-
-
-def test_growing_never_touches_what_is_in_the_log(store_path: str, opened: Open) -> None:
-    """A second connection writes while the log is grown again and again."""
-    os.truncate(f"{store_path}-wal", 0)
-    grower, store = opened(store_path), opened(store_path)
-    enrol(store, PHONE)
-    done = threading.Event()
-    growing = threading.Thread(target=_keep_growing, args=(store_path, done))
-    growing.start()
-    for step in range(1, 500):
-        assert do(store, Attempt(ALICE, "totp", Advance(PHONE.id, step), at())) == (Tried.ACCEPTED,)
-    done.set()
-    growing.join()
-    assert grower.read(FIND).credentials[0].mark == 499
-    raw(store_path, "PRAGMA integrity_check")
-
-
-def _keep_growing(path: str, done: threading.Event) -> None:
-    store = SqliteStore(path, SEALER)
-    size = os.stat(f"{path}-wal").st_size
-    while not done.is_set():
-        size += 8192
-        with store._transaction("BEGIN IMMEDIATE"):
-            sqlite_setup.grow(f"{path}-wal", size)
-    discard(store)
-
-
-def test_forgetting_a_store_leaves_the_log(store_path: str) -> None:
-    """The last connection that is closed would delete it."""
-    store = SqliteStore(store_path, SEALER)
-    enrol(store, PHONE)
-    (connection,) = sqlite._open
-    del store
-    gc.collect()
-    assert os.stat(f"{store_path}-wal").st_size == sqlite_file.WAL_BYTES
-    sqlite._open.clear()
-    connection.close()
-
-
-@pytest.fixture
-def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The program's next version: it has one more migration, in the directory that is returned."""
-    scripts = tmp_path / "schema"
-    shutil.copytree(sqlite_setup.SCHEMA_DIRECTORY, scripts)
-    (scripts / "002.sql").write_text(
-        "-- One; more.\nCREATE TABLE more (x TEXT) STRICT;\nINSERT INTO more\nVALUES ('a;b');\n"
-    )
-    monkeypatch.setattr(sqlite_setup, "SCHEMA_DIRECTORY", str(scripts))
-    monkeypatch.setattr(sqlite_setup, "SCHEMA", 2)
-    monkeypatch.setattr(sqlite_file, "SCHEMA", 2)
-    return scripts
-
-
-def test_every_migration_is_numbered_and_counted() -> None:
-    scripts = sorted(os.listdir(sqlite_setup.SCHEMA_DIRECTORY))
-    assert scripts == [f"{number:03}.sql" for number in range(1, sqlite_file.SCHEMA + 1)]
-
-
-def test_migrating_brings_an_older_store_up_and_keeps_what_is_in_it(
-    enrolled: str, opened: Open, next_schema: Path
-) -> None:
-    refuses(opened(enrolled), StoreSchema)
-    assert migrate(enrolled, SEALER) == 1
-    store = opened(enrolled)
-    assert store.read(FIND).credentials == (PHONE,)
-    assert store._db is not None
-    assert store._db.execute("SELECT x FROM more").fetchall() == [("a;b",)]
-    assert migrate(enrolled, SEALER) == 0
-
-
-def test_a_migration_that_fails_changes_nothing(enrolled: str, opened: Open, next_schema: Path) -> None:
-    with open(next_schema / "002.sql", "a", encoding="utf-8") as script:
-        script.write("INSERT INTO nowhere VALUES (1);\n")
-    with pytest.raises(StoreError, match="nowhere"):
-        migrate(enrolled, SEALER)
-    with closing(sqlite3.connect(enrolled)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
-        assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'more'").fetchone() == (0,)
-
-
-def test_migrating_refuses_what_a_login_refuses(enrolled: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreSealed):
-        migrate(enrolled, Sealer(bytes(32)))
-    with pytest.raises(StoreMissing):
-        migrate(str(tmp_path / "nowhere.db"), SEALER)
-    raw(enrolled, "PRAGMA user_version = 2")
-    with pytest.raises(StoreSchema, match="newer"):
-        migrate(enrolled, SEALER)
-    raw(enrolled, "PRAGMA application_id = 5")
-    with pytest.raises(StoreCorrupt):
-        migrate(enrolled, SEALER)
 
 
 # ------------------------------------------------------------------------------------------ other promises
