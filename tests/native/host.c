@@ -4,7 +4,7 @@
  *
  * item=NAME:VALUE, penv=K=V: PAM item, PAM environment
  * answer=KIND[:ARGUMENT]: queued for the next prompt. KIND: text, hex, big (size), null, noresp, error, late (ms:text),
- *     raise (signal:text), item (NAME:VALUE)
+ *     raise (signal:text), item (NAME:VALUE), clock (seconds by which the shim's clock goes on:text)
  * info=KIND: how texts are answered, null unless said
  * noconv: a conversation without function
  * nss=MODE: getpwnam_r is real, error, huge (wants 100 kB) or endless (always ERANGE)
@@ -39,6 +39,7 @@ static const char *confdir, *service, *user, *nss = "real", *info = "null";
 static const char *answers[MOST];
 static size_t answer_count;
 static bool no_conv;
+static time_t clock_ahead;
 
 struct transaction {
     pam_handle_t *pam;
@@ -54,6 +55,16 @@ int getpwnam_r(const char *name, struct passwd *entry, char *buffer, size_t size
         return ERANGE;
     *(void **)&real = dlsym(RTLD_NEXT, "getpwnam_r");
     return real(name, entry, buffer, size, found);
+}
+
+/* The clock of the shim's deadlines, which an answer can put forward. */
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *);
+    *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    if (clock == CLOCK_BOOTTIME)
+        now->tv_sec += clock_ahead;
+    return result;
 }
 
 static int item_number(const char *name) {
@@ -95,6 +106,8 @@ static int answer(struct transaction *t, const char *script, char **text) {
         return PAM_SUCCESS;
     if (strncmp(script, "late", 4) == 0)
         usleep((useconds_t)atoi(argument) * 1000);
+    if (strncmp(script, "clock", 5) == 0)
+        clock_ahead += atoi(argument);
     if (strncmp(script, "raise", 5) == 0)
         kill(getpid(), signal_number(argument));
     if (strncmp(script, "item", 4) == 0)
@@ -103,7 +116,7 @@ static int answer(struct transaction *t, const char *script, char **text) {
         *text = unhex(argument);
     else if (strncmp(script, "big", 3) == 0)
         *text = big((size_t)atol(argument));
-    else if (strncmp(script, "late", 4) == 0 || strncmp(script, "raise", 5) == 0)
+    else if (strncmp(script, "late", 4) == 0 || strncmp(script, "raise", 5) == 0 || strncmp(script, "clock", 5) == 0)
         *text = strdup(strchr(argument, ':') + 1);
     else
         *text = strdup(argument);

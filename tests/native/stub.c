@@ -117,6 +117,7 @@ int main(int argc, char **argv) {
         answer(OUTCOME_DENIED);
     while (strcmp(mode, "exit") != 0 && receive(&frame))
         ;
+    prctl(PR_SET_PDEATHSIG, 0); /* as after the engine's change of ids */
     while (strcmp(mode, "linger") == 0)
         pause();
     return 0;

@@ -121,9 +121,33 @@ def test_answers_pass_uncut_and_unchanged(lab: Lab, answer: str, bytes_: bytes) 
     assert seen == [bytes_]
 
 
-def test_answer_after_the_deadline_is_not_sent(lab: Lab) -> None:
+TOTALS = [
+    ("login", "", 45),
+    ("sshd", "", 90),
+    ("sudo", "", 180),
+    ("login", "timeout=100", 100),
+    ("sudo", "timeout=5", 5),
+]
+
+
+@pytest.mark.parametrize(("service", "argument", "seconds"), TOTALS)
+def test_answer_after_the_deadline_is_not_sent(lab: Lab, service: str, argument: str, seconds: int) -> None:
     lab.serve(_expect_abort)
-    assert lab.host("answer=late:5200:123456", "auth", arguments="timeout=5").code == UNAVAILABLE
+    ran = lab.host(f"answer=clock:{seconds}:123456", "auth", service=service, arguments=argument)
+    assert ran.code == UNAVAILABLE
+    assert "deadline" in ran.log[0]
+
+
+@pytest.mark.parametrize(("service", "argument", "seconds"), TOTALS)
+def test_answer_before_the_deadline_is_sent(lab: Lab, service: str, argument: str, seconds: int) -> None:
+    def serve(peer: Peer) -> None:
+        peer.greet()
+        assert peer.ask() == b"123456"
+        peer.result(Outcome.GRANTED)
+
+    lab.serve(serve)
+    answer = f"answer=clock:{seconds - 3}:123456"
+    assert lab.host(answer, "auth", service=service, arguments=argument).code == SUCCESS
 
 
 @pytest.mark.parametrize("number", ["INT", "QUIT", "TERM", "HUP"])

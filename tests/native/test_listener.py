@@ -86,5 +86,7 @@ def test_host_without_root() -> None:
         assert lab.host("euid=65534", "answer=text:123456", "auth", user="nobody").code == SUCCESS
         lab.stop()
         lab.socket.unlink()
-        assert lab.host("euid=65534", "answer=text:123456", "auth", user="nobody").code == UNAVAILABLE
+        ran = lab.host("euid=65534", "answer=text:123456", "auth", user="nobody")
+        assert ran.code == UNAVAILABLE
+        assert len(ran.log) == 1, "the engine is not even asked"
         assert lab.report is None

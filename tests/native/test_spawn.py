@@ -241,7 +241,7 @@ def test_engine_that_may_not_be_started(lab: Lab, wrong: str) -> None:
 
 def test_total_deadline_holds_for_the_engine(lab: Lab) -> None:
     lab.install_stub("grant")
-    ran = lab.host("answer=late:5500:123456", "auth", arguments="timeout=5")
+    ran = lab.host("answer=clock:180:123456", "auth")
     assert ran.code == UNAVAILABLE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def test_errno_is_kept(lab: Lab, service: bool) -> None:
     assert ran.of("direct") == [f"{SUCCESS if service else UNAVAILABLE} errno kept"]
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_syscalls_of_a_login(lab: Lab) -> None:
     """Nothing slow between the frames: one look at the directory, one connection, no file opened."""
     lab.serve(grant)
@@ -128,9 +130,10 @@ def test_syscalls_of_a_login(lab: Lab) -> None:
     connect = next(i for i, line in enumerate(lines[start:]) if line.startswith("connect(") and "priv.sock" in line)
     assert sum("/run" in line and "priv.sock" not in line for line in lines[start:]) == 1
     login = ours[connect : connect + next(i for i, name in enumerate(ours[connect:]) if name == "close")]
-    assert login.count("connect") == 1
-    assert login.count("getsockopt") == 1
-    assert set(login) <= {
-        "connect", "getsockopt", "getrandom", "sendto", "rt_sigprocmask", "rt_sigpending", "poll", "recvfrom",
+    counts = {
+        name: login.count(name) for name in login if name not in ("poll", "rt_sigpending")
+    }  # as often as it waits
+    assert counts == {
+        "connect": 1, "getsockopt": 1, "rt_sigprocmask": 2, "getrandom": 1, "sendto": 1, "recvfrom": 2,
     }  # fmt: skip
-    assert len(login) <= 16
+    assert {"poll", "rt_sigpending"} < set(login)
