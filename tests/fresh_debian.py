@@ -1,6 +1,6 @@
-"""Install pam-mfa on another Debian than this one and run tests there: in a private machine over a minimal tree.
+"""Install pam-mfa on a fresh Debian, twice, and run tests there: in a private machine over a minimal tree.
 
-    build/tests/bin/python3 tests/other_debian.py SUITE [TIER...]
+    build/tests/bin/python3 tests/fresh_debian.py SUITE [TIER...]
 
 Needs root and mmdebstrap. The tree is made once, in build/; packages come from where this system's apt gets them.
 """
