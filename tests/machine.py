@@ -72,6 +72,7 @@ class Plan:
         system: root directory of the Debian below, "/" for this one.
         fill: what the machine writes goes into the Base's layer.
         shared_network: keep the system's network (for apt and pip) instead of a lone loopback.
+        disk: directory of the system shown at /disk, for what must not lie in memory; "" for none.
         project: directory shown read-only at its own place.
     """
 
@@ -81,6 +82,7 @@ class Plan:
     system: str
     fill: bool
     shared_network: bool
+    disk: str = ""
     project: str = str(PROJECT)
 
 
@@ -142,14 +144,15 @@ class Machine:
         base: what it stands on.
         fill: add what it writes to `base`, which no other machine may use yet.
         shared_network: keep the system's network instead of a lone loopback.
+        disk: directory of the system that the machine sees as /disk.
     """
 
-    def __init__(self, base: Base, fill: bool = False, shared_network: bool = False) -> None:
+    def __init__(self, base: Base, fill: bool = False, shared_network: bool = False, disk: Path | None = None) -> None:
         self._home = Path(tempfile.mkdtemp(prefix="machine-"))
         (self._home / "root").mkdir()
         self._log = SyslogSocket(self._home / "log")
         scratch, log = str(self._home / "root"), str(self._home / "log")
-        plan = Plan(scratch, str(base.home), log, base.system, fill, shared_network)
+        plan = Plan(scratch, str(base.home), log, base.system, fill, shared_network, str(disk or ""))
         become = [PYTHON, "-I", str(PROJECT / "tests/private_root.py"), json.dumps(asdict(plan))]
         self._holder = hold(["/usr/bin/nsenter", f"--mount={base.mounts}", *become])
         self.pid = self._holder.pid

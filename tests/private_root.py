@@ -87,6 +87,8 @@ def lay_system(root: Path, plan: dict[str, str | bool]) -> None:
     for name, target in {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
         (root / "dev" / name).symlink_to(target)
     bind(str(plan["log"]), root / "dev/log")
+    if plan["disk"]:
+        bind(str(plan["disk"]), root / "disk")
     project = str(plan["project"])
     bind(project, root / project.lstrip("/"), MS_RDONLY)
 

@@ -64,8 +64,10 @@ def test_one_login_at_a_time(rounds: Reports) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for stack in MEASURED:
         print(
-            f"| {stack} | {median(rounds, stack, 'wall_ms', 'p50'):.2f} | {median(rounds, stack, 'wall_ms', 'p99'):.2f} "
-            f"| {median(rounds, stack, 'cpu_ms_per_auth'):.2f} | {median(rounds, stack, 'service_cpu_ms_per_auth'):.2f} "
+            f"| {stack} | {median(rounds, stack, 'wall_ms', 'p50'):.2f} "
+            f"| {median(rounds, stack, 'wall_ms', 'p99'):.2f} "
+            f"| {median(rounds, stack, 'cpu_ms_per_auth'):.2f} "
+            f"| {median(rounds, stack, 'service_cpu_ms_per_auth'):.2f} "
             f"| {median(rounds, stack, 'maxrss_kb') / 1024:.2f} | {over_floor(rounds, stack, 'p50'):.2f} "
             f"| {sum(report['bad'] for report in rounds[stack])} |"
         )
