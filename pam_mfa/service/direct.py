@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
+from ..conversation import CheckPassword, Commit, DeviceGone, LookUp, Read, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
@@ -51,8 +51,8 @@ class DirectBackend(Backend):
             done(DeviceGone("no_device_service"))
 
 
-def _look_up(want: LookUp) -> Event | LookupFailed:
+def _look_up(want: LookUp) -> Answered:
     try:
         return system.look_up(want)
-    except LookupFailed as problem:
+    except BaseException as problem:  # noqa: BLE001 - whatever it is, the flow is told; a thread tells nobody
         return problem
