@@ -259,9 +259,9 @@ def test_help_tells_the_exit_codes(run: Run) -> None:
     assert all(f"{code:3}  {meaning}" in done.stdout for code, meaning in exits.MEANING.items())
 
 
-def test_an_internal_error_tells_no_values(root: Path, run: Run) -> None:
+def test_an_internal_error_is_one_line(root: Path, run: Run) -> None:
     def script(peer: Peer, request: dict[str, Any]) -> None:
-        peer.part(kind="credential", secret="S3CRET")
+        peer.part(kind="credential")
         peer.done()
 
     with Double(root, script):
@@ -269,7 +269,20 @@ def test_an_internal_error_tells_no_values(root: Path, run: Run) -> None:
     assert (done.returncode, debug.returncode) == (Exit.INTERNAL, Exit.INTERNAL)
     assert done.stderr == "pam-mfa: internal error (KeyError); please report it, with pam-mfa --debug ...\n"
     assert "show.py" in debug.stderr
-    assert "S3CRET" not in done.stderr + debug.stderr
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_an_internal_error_tells_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], debug: list[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("S3CRET") from KeyError("S3CRET")
+
+    monkeypatch.setattr("pam_mfa.cli.client.connected", fail)
+    assert main([*debug, "list"]) == Exit.INTERNAL
+    written = capsys.readouterr()
+    assert "internal error (ValueError)" in written.err
+    assert "S3CRET" not in written.out + written.err
 
 
 def test_whoever_reads_may_stop_reading(root: Path) -> None:
