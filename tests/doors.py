@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -160,6 +161,26 @@ def make_ground(role: str, settings: Settings) -> Ground:
     return Ground(role, settings, FACTORS, system.now, "host.example", lambda: {"role": role})
 
 
+# The kernel notes who called connect(). A process of its own does: a thread could not change its uid alone.
+CONNECT = """
+import os, socket, sys
+os.setuid(int(sys.argv[2]))
+link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+link.connect(sys.argv[1])
+socket.send_fds(socket.socket(fileno=int(sys.argv[3])), [b"x"], [link.fileno()])
+"""
+
+
+def connect(path: str, uid: int) -> socket.socket:
+    """A connection whose peer has that uid."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = ["/usr/bin/python3", "-IS", "-c", CONNECT, path, str(uid), str(theirs.fileno())]
+        subprocess.run(command, check=True, pass_fds=[theirs.fileno()], timeout=DEADLINE)
+        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+    return socket.socket(fileno=fd)
+
+
 class LoopDoor:
     """The service's server on its loop, in a thread of its own."""
 
@@ -186,13 +207,8 @@ class LoopDoor:
         return listener
 
     def call(self, kind: str = "priv", uid: int = 0) -> Caller:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        os.seteuid(uid)  # the kernel notes who called connect()
-        try:
-            link.connect(str(self._folder / kind))
-        finally:
-            os.seteuid(0)
-        self._callers.append(Caller(link))
+        """A new connection, as another user's where `uid` is his."""
+        self._callers.append(Caller(connect(str(self._folder / kind), uid)))
         return self._callers[-1]
 
     def on_loop(self, call: Callable[[], Any]) -> Any:
