@@ -275,14 +275,16 @@ def test_an_internal_error_is_one_line(root: Path, run: Run) -> None:
 def test_an_internal_error_tells_no_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], debug: list[str]
 ) -> None:
+    secret = "S3CRET"  # a variable: a traceback shows lines of source
+
     def fail(*arguments: object) -> None:
-        raise ValueError("S3CRET") from KeyError("S3CRET")
+        raise ValueError(secret) from KeyError(secret)
 
     monkeypatch.setattr("pam_mfa.cli.client.connected", fail)
     assert main([*debug, "list"]) == Exit.INTERNAL
     written = capsys.readouterr()
     assert "internal error (ValueError)" in written.err
-    assert "S3CRET" not in written.out + written.err
+    assert secret not in written.out + written.err
 
 
 def test_whoever_reads_may_stop_reading(root: Path) -> None:
