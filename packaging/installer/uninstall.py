@@ -46,11 +46,13 @@ def names_module(path: Path) -> bool:
 
 
 def stop() -> None:
-    """Stop and disable the units. What runs without systemd is told, not killed: it was started by hand."""
+    """Stop and disable the units. What runs without systemd was started by hand, and ends by hand."""
     units = [unit for unit in (*SOCKETS, *SERVICES) if (UNITS / unit).exists()]
     if units and systemd_runs():
         run(["systemctl", "disable", "--quiet", "--now", *units], "the units did not stop, see above")
         report("service", "stopped")
+    elif (RUN / "manage.sock").exists():
+        report("service", "if pam-mfad still runs, end it yourself: there is no systemd here")
 
 
 def take_away() -> None:
