@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -167,6 +169,11 @@ class Peer:
         """Sends a packet to a shim that may have left by now."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(packet)
+
+    def settle(self) -> None:
+        """Waits until the shim has read everything. A shim that leaves with something unread resets the
+        connection, and what it said last is lost."""
+        assert eventually(lambda: not any(fcntl.ioctl(self.connection, termios.TIOCOUTQ, bytes(4))))
 
     def ask(self, text: str = "Code: ") -> bytes:
         """Asks and returns the answer."""

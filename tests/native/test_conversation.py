@@ -157,6 +157,7 @@ def test_blocked_signal_ends_the_wait(lab: Lab, number: str) -> None:
 
     def serve(peer: Peer) -> None:
         peer.greet()
+        peer.settle()
         waiting.set()
         assert peer.frame() == (Type.ABORT, b"")
 
@@ -183,6 +184,7 @@ def test_unblocked_signal_reaches_the_hosts_handler_after_abort(lab: Lab) -> Non
 
     def serve(peer: Peer) -> None:
         peer.greet()
+        peer.settle()
         waiting.set()
         assert peer.frame() == (Type.ABORT, b"")
 
@@ -200,6 +202,7 @@ def test_signal_that_kills_the_host_aborts_first(lab: Lab) -> None:
 
     def serve(peer: Peer) -> None:
         peer.greet()
+        peer.settle()
         waiting.set()
         assert peer.frame() == (Type.ABORT, b"")
 
@@ -216,6 +219,7 @@ def test_signal_that_the_host_ignores_does_not_count(lab: Lab) -> None:
 
     def serve(peer: Peer) -> None:
         peer.greet()
+        peer.settle()
         waiting.set()
         assert sent.wait(20)
         peer.send(wire.encode(Type.ALIVE))  # makes the shim look once more
