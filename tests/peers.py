@@ -123,7 +123,7 @@ class Link:
         self.waiting: list[Callable[[], None]] | None = None
 
     def send(self, frame: bytes) -> None:
-        if self.gone:
+        if self.gone or self.closed:
             raise BrokenPipeError
         if self.deaf:
             raise BlockingIOError

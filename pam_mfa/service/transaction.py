@@ -29,6 +29,8 @@ class Transaction(Session):
     _verdict: Verdict | None = None
 
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
+        if self._verdict is not None:
+            return  # it waits for its record, and nothing changes it any more
         if self._channel is not None:
             return super()._frame(kind, payload)
         if kind is wire.Type.ABORT:

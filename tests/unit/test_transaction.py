@@ -247,6 +247,17 @@ def test_a_record_that_takes_its_time_is_waited_for(clock: Monotonic) -> None:
     assert len(one.link.records) == 1
 
 
+def test_while_it_is_waited_for_nothing_new_begins() -> None:
+    one = peer(settings=REQUIRED)
+    one.link.waiting = []
+    one.send(Type.REPLY, b"out of turn")
+    one.hello().reply(RIGHT)
+    assert one.kinds == []
+    one.link.waiting[0]()
+    assert one.kinds == ["RESULT"]
+    assert one.outcome is Outcome.UNAVAILABLE
+
+
 def test_a_peer_that_does_not_wait_for_it_changes_nothing() -> None:
     one = peer(settings=REQUIRED)
     one.link.waiting = []
