@@ -46,7 +46,7 @@ def rounds(track: Track) -> Reports:
 def over_floor(reports: Reports, stack: str, figure: str) -> float:
     """Median over the rounds of a stack's wall time in units of pam_permit's of the same round."""
     pairs = zip(reports[stack], reports["permit"], strict=True)
-    return statistics.median(own["wall_ms"][figure] / floor["wall_ms"][figure] for own, floor in pairs)
+    return float(statistics.median(own["wall_ms"][figure] / floor["wall_ms"][figure] for own, floor in pairs))
 
 
 def median(reports: Reports, stack: str, *keys: str) -> float:
@@ -56,7 +56,7 @@ def median(reports: Reports, stack: str, *keys: str) -> float:
         for key in keys:
             value = value[key]
         values.append(value)
-    return statistics.median(values)
+    return float(statistics.median(values))
 
 
 def test_one_login_at_a_time(rounds: Reports) -> None:
@@ -140,7 +140,7 @@ def _level(track: Track) -> float:
     for _ in range(5):
         floors.append(track.run("permit", COUNT)["wall_ms"]["p50"])
         ours.append(track.run("totp", COUNT // 2)["wall_ms"]["p50"])
-    return statistics.median(ours) / statistics.median(floors)
+    return float(statistics.median(ours) / statistics.median(floors))
 
 
 def _prompted(track: Track, number: int) -> socket.socket:
