@@ -1,0 +1,57 @@
+"""Machines whose administrator has followed README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+from e2e.site_machine import SiteMachine, furnish
+from machine import Machine
+from people import Town
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember failures for the fixtures' end."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(scope="session")
+def furnished_town() -> Iterator[Town]:
+    """Made once for each process of the test run."""
+    town = Town()
+    furnish(town)
+    yield town
+    town.close()
+
+
+def _site(request: pytest.FixtureRequest, town: Town, side: str) -> Iterator[SiteMachine]:
+    with Machine(town.base) as machine:
+        site = SiteMachine(machine, side, town.people())
+        yield site
+        site.close()
+        if request.node.stash.get(FAILED, False):
+            path = site.terminals.save(request.node.name)
+            request.node.add_report_section("teardown", "transcript", str(path))
+
+
+@pytest.fixture(params=["service", "engine"])
+def site(request: pytest.FixtureRequest, furnished_town: Town) -> Iterator[SiteMachine]:
+    """A machine of this test's own, answered by the service or, where none runs, by engines."""
+    yield from _site(request, furnished_town, request.param)
+
+
+@pytest.fixture
+def served_site(request: pytest.FixtureRequest, furnished_town: Town) -> Iterator[SiteMachine]:
+    """The same by the service alone, for what is about the service."""
+    yield from _site(request, furnished_town, "service")
+
+
+@pytest.fixture
+def engine_site(request: pytest.FixtureRequest, furnished_town: Town) -> Iterator[SiteMachine]:
+    """The same where no service runs."""
+    yield from _site(request, furnished_town, "engine")
