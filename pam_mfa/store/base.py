@@ -4,7 +4,8 @@ Promises, kept by every store and tested by tests/contract:
 - A query is answered positively or raises a StoreError. "No such account" is an answer; silence is not.
 - `apply` is one durable transaction for each tuple of operations: all on disk, or none and a StoreError.
 - Rows are keyed by uid. An account stored under another name than the one asked for raises NameMismatch.
-- Columns that never change (uid, user, factor, id, material) are sealed and authenticated together.
+- Columns that never change (uid, user, factor, id, created, material) are sealed and authenticated together, and
+  so is the set of an account's credentials.
 - Counters have their rows from enrolment on; a login only updates in place.
 """
 
@@ -109,7 +110,8 @@ class Attempt:
     """-> Tried. One answer, counted before it is believed.
 
     Where the tally lets the account answer at `at`: the failure is counted, then, if there is a `use`, the
-    use is made and the count is reset. Otherwise nothing changes.
+    use is made and the count is reset; a use that cannot be made (REPLAYED, GONE) stays counted. Otherwise
+    nothing changes, also where there is no tally because the account went (GONE).
 
     Args:
         uid: the account, or DECOY_UID.
