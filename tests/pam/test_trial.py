@@ -20,7 +20,7 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "PYT
 
 
 def command(confdir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pam_mfa.cli", "test", "--confdir", str(confdir), *arguments]
+    return [sys.executable, "-P", "-m", "pam_mfa.cli", "test", "--confdir", str(confdir), *arguments]
 
 
 def run(confdir: Path, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:

@@ -35,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(root: Path, *arguments: str) -> list[str]:
     """The command line of `pam-mfa` for a system at `root`."""
-    return [sys.executable, "-m", "pam_mfa.cli", "--root", str(root), *arguments]
+    return [sys.executable, "-P", "-m", "pam_mfa.cli", "--root", str(root), *arguments]
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_text_is_escaped(generate: ModuleType) -> None:
 )
 def test_bash_completes(tmp_path: Path, words: str, expected: set[str]) -> None:
     program = tmp_path / "pam-mfa"
-    program.write_text('#!/bin/sh\nexec "$PYTHON" -m pam_mfa.cli "$@"\n')
+    program.write_text('#!/bin/sh\nexec "$PYTHON" -P -m pam_mfa.cli "$@"\n')
     program.chmod(0o755)
     script = (
         f'. {PACKAGING}/completions/pam-mfa; COMP_WORDS=({words}); [ "${{words% }}" = "$words" ] || COMP_WORDS+=("");'
