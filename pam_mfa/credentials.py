@@ -16,9 +16,10 @@ SHORTEST_PREFIX = 4
 
 
 def list_credentials(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
-    """Flow: one record for each credential, oldest first."""
+    """Flow: one record for each credential, oldest first; those made together in the registry's order."""
     account = yield from desk.account()
-    for credential in account.credentials:
+    order = {name: place for place, name in enumerate(desk.factors)}
+    for credential in sorted(account.credentials, key=lambda c: (c.created, order.get(c.factor, len(order)))):
         yield from _show(desk, credential)
 
 

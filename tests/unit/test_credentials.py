@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ def test_the_list_is_the_oldest_first_and_holds_nothing_secret(store: SqliteStor
     ]
     assert all(c.material not in repr(world.records).encode() for c in alice(store).credentials)
     assert "material" not in repr(world.records)
+
+
+def test_what_was_made_together_is_listed_in_the_order_of_the_registry(store: SqliteStore) -> None:
+    enrol(store, replace(recovery(created=9), id="0" * 32), totp("app", created=9))  # by id it would be the other way
+    records = run(store, credentials.list_credentials).records
+    assert [record["factor"] for record in records if record["created"] == 9] == ["totp", "recovery"]
 
 
 def test_an_unknown_factor_is_listed_without_details(store: SqliteStore) -> None:
