@@ -89,8 +89,11 @@ def lay_system(root: Path, plan: dict[str, str | bool]) -> None:
     bind(str(plan["log"]), root / "dev/log")
     if plan["disk"]:
         bind(str(plan["disk"]), root / "disk")
-    project = str(plan["project"])
-    bind(project, root / project.lstrip("/"), MS_RDONLY)
+    project = Path(str(plan["project"]))
+    bind(str(project), root / project.relative_to("/"), MS_RDONLY)
+    for folder in project.parents:  # a home directory may be closed to other users
+        inside = root / folder.relative_to("/")
+        inside.chmod(inside.stat().st_mode | 0o111)
 
 
 def enter(root: Path) -> None:
