@@ -23,6 +23,7 @@ from machine import DEADLINE, Base, Machine
 from pam_mfa import wire
 
 PERIOD = 30
+BRIEF = 5  # seconds; the module takes no shorter deadline
 ENGINE = "/usr/lib/pam-mfa/pam-mfa-engine"
 MANAGE = "/run/pam-mfa/manage.sock"
 CONFIG = "/etc/pam-mfa/config.toml"
@@ -142,6 +143,12 @@ def manage(
                 link.send(wire.encode(wire.Type.REPLY, answer(records).encode()))
 
 
+def sessions(machine: Machine) -> int:
+    """How many sessions the service has, without the one that asks."""
+    nobody = Person("nobody-here", 9)  # asking for it leaves no trace anywhere
+    return int(manage(machine, "status", nobody)[0]["sessions"]) - 1
+
+
 def enrol(machine: Machine, person: Person, **options: Any) -> Token:
     """Enrol one more token as root; the person keeps it, and the recovery codes that came with the first one."""
     token = Token("", "")
@@ -179,7 +186,8 @@ class Town:
     """A base of machines whose people have credentials, in this test's own copy; close() it.
 
     alice has six tokens and bob one, both have recovery codes; carol has nothing. PAM services: `mfa` shows the
-    module's own code (hosts.Login.code), `ours` is the README's line with pam_permit behind it.
+    module's own code (hosts.Login.code), `brief` does too within BRIEF seconds, `ours` is the README's line with
+    pam_permit behind it.
 
     Args:
         size: how many accounts more, user0 and so on, with one token each.
@@ -192,6 +200,7 @@ class Town:
             configure(machine)
             machine.write("/etc/pam.d/mfa", BARE.format(""))
             machine.write("/etc/pam.d/ours", OURS)
+            machine.write("/etc/pam.d/brief", BARE.format(f"timeout={BRIEF}"))
             machine.service.start()
             for user, tokens in {"alice": 6, "bob": 1, "carol": 0}.items():
                 self._people[user] = account(machine, user)

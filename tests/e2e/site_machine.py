@@ -11,7 +11,7 @@ from e2e.readme import below_include, in_place_of_include, sshd_lines, sudo_line
 from e2e.terminals import Terminal, Terminals
 from hosts import records
 from machine import PASSWORDS, Machine, wait_for
-from people import Person, Town, configure, manage
+from people import Person, Town, configure, sessions
 
 PASSWORD_AND_CODE = "sshd, password and code"
 KEY_AND_CODE = "sshd, key and code"
@@ -132,8 +132,7 @@ class SiteMachine:
         """Whether no login is under way: no session at the service, no engine."""
         if self.machine.processes("pam-mfa-engine"):
             return False
-        # An account nobody has: asking for it leaves no trace anywhere.
-        return self.side == "engine" or int(manage(self.machine, "status", Person("x", 9))[0]["sessions"]) == 1
+        return self.side == "engine" or sessions(self.machine) == 0
 
     def wait_until_idle(self) -> None:
         """Until no login is under way. Raises TimeoutError."""

@@ -10,26 +10,19 @@ from contextlib import ExitStack
 import pytest
 from hosts import Host, Scene, records
 from machine import Machine, wait_for
-from people import Person, Town, end, manage
+from people import BRIEF, Person, Town, end, sessions
 
 ENGINE = "pam-mfa-engine"
 ENGINES = 8
-TIMEOUT = 5  # seconds, the module's argument; less is not taken
 IDLE = 15  # seconds without a frame after which the module gives up by itself
 REQUIRED = "audit = 'required'"
 
 
 @pytest.fixture
 def served(machine_of_people: Machine) -> Machine:
-    """A machine with its service running, and PAM service `brief` with a deadline of TIMEOUT."""
+    """A machine with its service running."""
     machine_of_people.service.start()
-    brief(machine_of_people)
     return machine_of_people
-
-
-def brief(machine: Machine) -> None:
-    """PAM service `brief`."""
-    machine.write("/etc/pam.d/brief", f"auth required pam_mfa.so timeout={TIMEOUT}\n")
 
 
 @pytest.fixture
@@ -43,11 +36,6 @@ def host(machine_of_people: Machine) -> Iterator[Host]:
     """A host of root's."""
     with Host(machine_of_people) as host:
         yield host
-
-
-def sessions(machine: Machine) -> int:
-    """How many sessions the service has, without the one that asks."""
-    return int(manage(machine, "status", Person("root", 0))[0]["sessions"]) - 1
 
 
 # The service hangs
@@ -86,7 +74,7 @@ def test_a_service_that_hangs_at_a_prompt_opens_nothing_within_the_deadline(
 def test_an_answer_after_the_deadline_is_not_evaluated(served: Machine, host: Host, alice: Person) -> None:
     host.begin("alice", service="brief")
     host.prompt()
-    wait_for("the deadline", lambda: host.age > TIMEOUT + 1)
+    wait_for("the deadline", lambda: host.age > BRIEF + 1)
     code = alice.code()
     host.answer(code)
     assert host.end().code == "AUTHINFO_UNAVAIL"
@@ -158,7 +146,6 @@ def test_an_engine_that_dies_at_a_prompt_opens_nothing(
 def test_an_engine_that_hangs_at_a_prompt_is_ended_with_the_login(
     machine_of_people: Machine, host: Host, alice: Person
 ) -> None:
-    brief(machine_of_people)
     host.begin("alice", service="brief")
     host.prompt()
     (engine,) = machine_of_people.processes(ENGINE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hosts import Host, Scene, records
 from machine import Machine, wait_for
-from people import Person, Town, manage, sql
+from people import Person, Town, manage, sessions, sql
 
 ROUNDS = 200
 # An engine is a process with a Python of its own, and there are eight at most.
@@ -171,6 +171,6 @@ def nothing_is_left(scene: Scene) -> None:
     """No session, no engine, no lock, a sound store, and the next login works."""
     wait_for("the last engine's end", lambda: not scene.machine.processes("pam-mfa-engine"))
     if scene.side == "service":
-        wait_for("the last session's end", lambda: manage(scene.machine, "status", scene.alice)[0]["sessions"] == 1)
+        wait_for("the last session's end", lambda: sessions(scene.machine) == 0)
     assert sql(scene.machine, "PRAGMA integrity_check") == "('ok',)\n"
     assert scene.login("alice", scene.alice.code()).code == "SUCCESS"
