@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -241,6 +242,24 @@ def test_a_lock_that_is_let_go_in_time_delays_only(enrolled: str, opened: Open) 
     threading.Timer(0.1, release.set).start()
     assert do(opened(enrolled, patience=20), WRONG) == (Tried.WRONG,)
     holder.join()
+
+
+def test_after_an_error_of_the_disk_another_connection_is_used(enrolled: str, opened: Open) -> None:
+    """F09. Every write fails here, as it does beyond a limit on the size of files."""
+    store = opened(enrolled)
+    store.read(FIND)
+    failed = store._db
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="SQLITE_IOERR"):
+            store.apply([(WRONG,)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert do(store, WRONG) == (Tried.WRONG,)
+    assert store._db is not failed
+    assert failed not in sqlite._open
+    assert store.read(FIND).tallies["totp"].failures == 1
 
 
 def test_a_login_changes_nothing_but_numbers_in_their_place(store_path: str, opened: Open) -> None:

@@ -94,6 +94,31 @@ def test_preparing_grows_the_log_again(enrolled: str, opened: Open) -> None:
     assert len(opened(enrolled).read(FIND).credentials) == 2
 
 
+def test_growing_only_appends(store_path: str, opened: Open) -> None:
+    os.truncate(f"{store_path}-wal", 0)
+    store = opened(store_path)
+    enrol(store, PHONE)
+    log = Path(f"{store_path}-wal")
+    before = log.read_bytes()
+    store.prepare()
+    assert log.read_bytes() == before + bytes(sqlite_file.WAL_BYTES - len(before))
+
+
+def test_the_log_is_grown_by_nobody_who_does_not_hold_the_lock(store_path: str, opened: Open) -> None:
+    """Or the zeros would be written over somebody's answer."""
+    os.truncate(f"{store_path}-wal", 0)
+    store = opened(store_path, patience=0.05)
+    store.read(FIND)
+    with closing(sqlite3.connect(store_path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="SQLITE_BUSY"):
+            store.prepare()
+        assert os.stat(f"{store_path}-wal").st_size == 0
+        db.execute("ROLLBACK")
+    store.prepare()
+    assert os.stat(f"{store_path}-wal").st_size == sqlite_file.WAL_BYTES
+
+
 def test_growing_never_touches_what_is_in_the_log(store_path: str, opened: Open) -> None:
     """A second connection writes while the log is grown again and again."""
     os.truncate(f"{store_path}-wal", 0)
