@@ -104,18 +104,20 @@ def test_growing_only_appends(store_path: str, opened: Open) -> None:
     assert log.read_bytes() == before + bytes(sqlite_file.WAL_BYTES - len(before))
 
 
-def test_the_log_is_grown_by_nobody_who_does_not_hold_the_lock(store_path: str, opened: Open) -> None:
+def test_nobody_else_can_write_while_the_log_is_grown(
+    store_path: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or the zeros would be written over somebody's answer."""
     os.truncate(f"{store_path}-wal", 0)
-    store = opened(store_path, patience=0.05)
-    store.read(FIND)
-    with closing(sqlite3.connect(store_path, isolation_level=None)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreError, match="SQLITE_BUSY"):
-            store.prepare()
-        assert os.stat(f"{store_path}-wal").st_size == 0
-        db.execute("ROLLBACK")
-    store.prepare()
+
+    def grow(path: str, size: int) -> None:
+        other = sqlite3.connect(store_path, isolation_level=None, timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        sqlite_setup.grow(path, size)
+
+    monkeypatch.setattr(sqlite, "grow", grow)
+    opened(store_path).prepare()
     assert os.stat(f"{store_path}-wal").st_size == sqlite_file.WAL_BYTES
 
 
