@@ -25,7 +25,8 @@ DOCTOR_FINE, DOCTOR_WARNS = 0, 6
 NEXT = """
 Nobody is asked for anything yet. Next:
   1. Everybody named above runs: pam-mfa enroll
-  2. Keep a root shell open, and add below "@include common-auth" in /etc/pam.d/sudo or /etc/pam.d/sshd:
+  2. Keep a root shell open, and add below "@include common-auth" in /etc/pam.d/sudo and /etc/pam.d/sudo-i
+     (sudo -i has a file of its own), or in /etc/pam.d/sshd:
        auth [success=ok ignore=ignore default=die] pam_mfa.so
   3. Try it from another terminal (pam-mfa test sudo; sudo -k true), then run: pam-mfa doctor"""
 

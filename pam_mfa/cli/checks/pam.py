@@ -14,6 +14,8 @@ from .finding import Finding, bad, ok, warn
 
 PASSWORD_SERVICE = "pam-mfa"  # noqa: S105 - a file name: the stack that checks the password at the first enrolment
 FIRST = '[service.pam-mfa] with unenrolled = "allow"'
+# Debian builds sudo and su so that a login shell has a service file of its own.
+TWINS = {"sudo": "sudo-i", "sudo-i": "sudo", "su": "su-l", "su-l": "su"}
 SPARE = (
     "~",
     ".bak",
@@ -32,7 +34,7 @@ SPARE = (
 def check(where: Paths) -> Iterator[Finding]:
     """The module's own service file, then every service that names the module."""
     yield from _password_service(where)
-    asking = 0
+    asking: dict[str, bool] = {}
     for service in services(where):
         try:
             found = read_stacks(where, service)
@@ -40,11 +42,24 @@ def check(where: Paths) -> Iterator[Finding]:
             if _mentions(where, service):
                 yield bad(f"pam {service}", f"libpam refuses the whole service: {error}", "correct the file")
             continue
-        asking += stacks.names_us(found)
+        asking[service] = any(map(stacks.ours, found["auth"]))
         yield from stacks.judge(service, found)
         yield from _absent_modules(where, service, found)
-    if not asking:
+    yield from _twins(asking)
+    if not any(asking.values()):
         yield warn("pam", "no PAM file names pam_mfa.so: nobody is asked for a second factor", f"add: {stacks.LINE}")
+
+
+def _twins(asking: dict[str, bool]) -> Iterator[Finding]:
+    """Whoever is asked at one of two doors to the same room must not find the other one open."""
+    for service, asks in asking.items():
+        twin = TWINS.get(service, service)
+        if asks and not asking.get(twin, True):
+            yield bad(
+                f"pam {twin}",
+                f"{service} asks for a second factor, {twin} does not: that way goes past it",
+                f"put the same line into the file {twin}: {stacks.LINE}",
+            )
 
 
 def services(where: Paths) -> list[str]:

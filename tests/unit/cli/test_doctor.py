@@ -183,6 +183,23 @@ def test_every_file_that_names_the_module_is_judged(system: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("asks", "twin"), [("sudo", "sudo-i"), ("sudo-i", "sudo"), ("su", "su-l"), ("su-l", "su")])
+def test_a_login_shell_has_a_service_of_its_own(system: Path, asks: str, twin: str) -> None:
+    (system / "etc/pam.d/sudo").unlink()
+    write(system, f"etc/pam.d/{asks}", f"@include common-auth\n{LINE}\n")
+    assert wrong(pam.check(Paths(system))) == []  # the twin is not there
+    write(system, f"etc/pam.d/{twin}", "@include common-auth\n")
+    (finding,) = (finding for finding in pam.check(Paths(system)) if finding.severity is not Severity.OK)
+    assert (finding.subject, finding.severity) == (f"pam {twin}", Severity.BAD)
+    assert finding.fix.endswith(LINE)
+    write(system, f"etc/pam.d/{twin}", f"session required pam_mail.so\n@include {asks}\n")
+    assert wrong(pam.check(Paths(system))) == []
+    write(system, f"etc/pam.d/{twin}", f"auth include {asks}\n")
+    assert wrong(pam.check(Paths(system))) == []
+    write(system, f"etc/pam.d/{twin}", "@include common-auth\naccount required pam_mfa.so\n")
+    assert ("pam " + twin, "bad") in wrong(pam.check(Paths(system)))
+
+
 def test_nobody_is_asked(system: Path) -> None:
     (system / "etc/pam.d/sudo").unlink()
     assert wrong(pam.check(Paths(system))) == [("pam", "warn")]

@@ -78,3 +78,8 @@ def test_bash_completes(tmp_path: Path, words: str, expected: set[str]) -> None:
         ["/bin/bash", "-c", script], capture_output=True, text=True, timeout=60, env=environment(**more)
     )
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_the_installer_names_both_files_of_sudo() -> None:
+    text = (PACKAGING / "installer/system.py").read_text()
+    assert "/etc/pam.d/sudo and /etc/pam.d/sudo-i" in text
