@@ -19,6 +19,7 @@ from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
 from . import password, system
+from .budget import Budget
 from .channel import Backend, Done, found, stored
 from .manage import Management
 from .password import peer_uid
@@ -26,7 +27,7 @@ from .session import Ground, Session
 from .transaction import Transaction
 
 KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "manage": Management}
-# Sessions in all from which on only root's hosts are served, and how many one other user may have.
+# Sessions on user and manage from which on only root's hosts are served, and how many one other user may have.
 SHARED_CAP = 256
 USER_CAP = 16
 ACCEPT_AT_ONCE = 64
@@ -73,8 +74,11 @@ class LoopBackend(Backend):
         self._reader = reader
         self._writer = writer
         self._completions = Completions(loop)
-        self._look_ups = ThreadPoolExecutor(LOOK_UP_THREADS, "look-up")
+        # Names are what users themselves make us ask for, groups what root's hosts do: neither waits for the other.
+        self._names = ThreadPoolExecutor(LOOK_UP_THREADS, "names")
+        self._groups = ThreadPoolExecutor(LOOK_UP_THREADS, "groups")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
+        self._checking: set[str] = set()
 
     def read(self, want: Read, done: Done) -> None:
         try:
@@ -88,10 +92,21 @@ class LoopBackend(Backend):
         self._writer.submit(want.operations, lambda results: put(partial(done, stored(results))))  # type: ignore[arg-type]
 
     def look_up(self, want: LookUp, done: Done) -> None:
-        self._in_thread(self._look_ups, partial(system.look_up, want), done, system.LOOK_UP_SECONDS)
+        pool = self._names if want.user is None else self._groups
+        self._in_thread(pool, partial(system.look_up, want), done, system.LOOK_UP_SECONDS)
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
-        self._in_thread(self._passwords, partial(password.check, want), done, password.SECONDS + 1)
+        if want.user in self._checking:  # also one whose asker has left: nobody can keep all threads busy
+            return done(LookupFailed("a check of this account's password is running"))
+        self._checking.add(want.user)
+
+        def checked() -> Event:
+            try:
+                return password.check(want)
+            finally:
+                self._completions.put(partial(self._checking.discard, want.user))
+
+        self._in_thread(self._passwords, checked, done, password.SECONDS + 1)
 
     def wait(self, want: Wait, done: Done) -> None:
         if want.request is not None:  # devices come with their own service
@@ -117,8 +132,9 @@ class LoopBackend(Backend):
 class LoopLink:
     """One connection of the service."""
 
-    def __init__(self, server: Server, connection: socket.socket, uid: int) -> None:
+    def __init__(self, server: Server, connection: socket.socket, name: str, uid: int) -> None:
         self.backend: Backend = server.backend
+        self.shared = name != "priv"
         self.uid = uid
         self.session: Session | None = None
         self._server = server
@@ -175,7 +191,9 @@ class Server:
         self._loop = loop
         self._listeners = listeners
         self._ground = ground
+        self._shared = 0
         self._per_uid: Counter[int] = Counter()
+        self._budget = Budget()
         self._accepting: set[str] = set()
         self._stopping = False
         self._sweeping = False
@@ -206,10 +224,11 @@ class Server:
         self._loop.remove_reader(connection.fileno())
         self._loop.remove_writer(connection.fileno())
         self.links.pop(id(link), None)
+        self._shared -= link.shared
         self._per_uid[link.uid] -= 1
         if not self._per_uid[link.uid]:
             del self._per_uid[link.uid]
-        if len(self.links) < SHARED_CAP and len(self._accepting) < len(self._listeners):
+        if self._shared < SHARED_CAP and len(self._accepting) < len(self._listeners):
             for name in self._listeners:
                 self._resume(name)
 
@@ -225,7 +244,7 @@ class Server:
 
     def _accept(self, name: str) -> None:
         for _ in range(ACCEPT_AT_ONCE):
-            if name != "priv" and len(self.links) >= SHARED_CAP:
+            if name != "priv" and self._shared >= SHARED_CAP:
                 return self._pause(name)
             try:
                 connection, _ = self._listeners[name].accept()
@@ -240,14 +259,15 @@ class Server:
         try:
             connection.setblocking(False)
             uid = peer_uid(connection)
-            if uid != 0 and self._per_uid[uid] >= USER_CAP:
+            if uid != 0 and (self._per_uid[uid] >= USER_CAP or not self._budget.take(uid, time.monotonic())):
                 return connection.close()
-            link = LoopLink(self, connection, uid)
+            link = LoopLink(self, connection, name, uid)
             link.session = KINDS[name](link, self._ground, uid)
             self._loop.add_reader(connection.fileno(), link.readable)
         except OSError:
             return connection.close()
         self.links[id(link)] = link
+        self._shared += link.shared
         self._per_uid[uid] += 1
         link.readable()  # the first frame is usually there already
         if not self._sweeping:
