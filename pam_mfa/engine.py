@@ -16,15 +16,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from . import wire
 from .audit import Log, Record, system_log
-from .errors import PamMfaError
+from .errors import PamMfaError, StoreError
 from .service.channel import Backend
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
 from .service.session import Session
+from .store.base import Store
 
 SESSION_FD = 3
 
@@ -57,6 +59,7 @@ def one_session(role: str) -> int:
     base.ground.health = lambda: {**base.health(store), "sessions": 1, "audit_lost": 0}
     if alert := base.load_settings(store):
         log.alert(alert)
+    _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
         link = EngineLink(connection, DirectBackend(store), log)
         drive(_session(role, link, base), link)
@@ -132,6 +135,12 @@ def prepare() -> int:
     store = base.store()
     store.prepare(base.factors)
     base.load_settings(store)
-    if keep := base.keep():
-        store.apply([keep])
+    _keep(base, store)
     return 0
+
+
+def _keep(base: Base, store: Store) -> None:
+    """Remember good settings: what was in force last is what a broken file falls back to, with or without a service."""
+    with suppress(StoreError):  # a login without a store ends as it must, and says why
+        if keep := base.keep(store):
+            store.apply([keep])

@@ -13,7 +13,7 @@ from typing import Any
 
 from .config import FirstEnrolment, Settings
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
-from .errors import RefusedError
+from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made
 from .login import prove
 from .store.base import Account, Enrol, FindAccount
@@ -143,10 +143,13 @@ def _enrolment(desk: Desk, label: str, options: Mapping[str, Any]) -> Enrolment:
 
 
 def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[str] = frozenset()) -> Steps[None]:
-    # An empty account costs less. Whoever began when it was empty may not end there once it is not (S08).
-    if not account.credentials and (yield from desk.account()).credentials:
-        raise RefusedError("refused", "nothing was changed: another credential was enrolled meanwhile, begin again")
-    yield from commit(Enrol(tuple(m.credential for m in made), replace))
+    # What the caller may do was decided on these credentials. An empty account costs less than any other: whoever
+    # began when it was empty may not end there once it is not (S08).
+    expected = frozenset(credential.id for credential in account.credentials)
+    try:
+        yield from commit(Enrol(tuple(m.credential for m in made), replace, expected))
+    except ChangedMeanwhile:
+        raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None
     for credential in (m.credential for m in made):
         yield from show(kind="enrolled", id=credential.id, factor=credential.factor, label=credential.label)
     for record in (m.reveal for m in made if m.reveal):

@@ -6,9 +6,11 @@ PamMfaError
  |   |- StoreCorrupt       damaged, or a row fails its seal
  |   |- StoreSealed        sealed with another key
  |   |- StoreSchema        newer or older than this program
- |   `- NameMismatch       the uid is stored under another user name
+ |   |- NameMismatch       the uid is stored under another user name
+ |   `- ChangedMeanwhile   the account is no longer as it was when the change began
  |- ConfigError            the settings file; carries every problem, by key path
  |- ProtocolError          a frame, an event or an answer that has no place here
+ |   `- PeerFull           a peer that leaves its frames unread
  |- DeadlineError          a wait reached its end
  |- LookupFailed           the system's user database did not answer
  |- AbortedError           the user gave up (Ctrl-C, hang-up)
@@ -63,6 +65,12 @@ class NameMismatch(StoreError):
     reason = "name_mismatch"
 
 
+class ChangedMeanwhile(StoreError):
+    """The account is no longer as it was when the change began."""
+
+    reason = "changed_meanwhile"
+
+
 class ConfigError(PamMfaError):
     """The settings cannot be used.
 
@@ -81,6 +89,12 @@ class ProtocolError(PamMfaError):
     """A peer broke the protocol, or a flow was sent an event it did not ask for."""
 
     reason = "protocol"
+
+
+class PeerFull(ProtocolError):
+    """A peer leaves its frames unread: it takes no more now."""
+
+    reason = "peer_full"
 
 
 class DeadlineError(PamMfaError):

@@ -53,10 +53,13 @@ class Base:
         self.ground.settings = self.chosen.settings
         return settings.complaint(self.chosen)
 
-    def keep(self) -> tuple[KeepConfig, ...]:
-        """The operation that remembers a good file, if there is one."""
-        text = self.chosen.text if self.chosen.source == "file" else None
-        return () if text is None else (KeepConfig(text),)
+    def keep(self, store: Store) -> tuple[KeepConfig, ...]:
+        """The operation that remembers a good file, if there is one that `store` does not hold yet."""
+        text = self.chosen.text
+        with suppress(StoreError):
+            if self.chosen.source == "file" and text is not None and store.read(KeptConfig()) != text:
+                return (KeepConfig(text),)
+        return ()
 
     def health(self, store: Store) -> Mapping[str, Any]:
         """What root is told of this process."""

@@ -72,7 +72,7 @@ class Service:
     def _load(self) -> None:
         if alert := self._base.load_settings(self._reader):
             self._trail.alert(alert)
-        if keep := self._base.keep():
+        if keep := self._base.keep(self._reader):
             try:
                 self._writer.submit(keep, lambda results: None)
             except StoreError:

@@ -15,9 +15,9 @@ from .. import credentials, wire
 from ..audit import Record
 from ..conversation import Aborted, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
 from ..enroll import Caller, Desk, enroll
-from ..errors import AbortedError, ConfigError, PamMfaError, ProtocolError, RefusedError
+from ..errors import AbortedError, ConfigError, PamMfaError, PeerFull, ProtocolError, RefusedError
 from .channel import Channel
-from .session import Full, Session
+from .session import Session
 from .transaction import verdict_of
 
 TOTAL_SECONDS = 600  # scanning a QR code and writing down ten codes takes its time
@@ -95,7 +95,7 @@ class Management(Session):
         a list of all accounts is longer than what a socket holds."""
         try:
             self._send(frame)
-        except Full:
+        except PeerFull:
             self._link.when_writable(partial(self._put_late, frame, then))
             return False
         return True

@@ -16,7 +16,7 @@ from .. import wire
 from ..audit import Record
 from ..config import Settings
 from ..conversation import Aborted, Answer, Ask, AskSecret, Event, Expired, Shown, Skipped, Tell, Wait, Want, Warn
-from ..errors import AbortedError, DeadlineError, PamMfaError, ProtocolError
+from ..errors import AbortedError, DeadlineError, PamMfaError, PeerFull, ProtocolError
 from ..factors.base import Factor
 from ..throttle import Instant
 from .channel import Backend, Channel
@@ -62,10 +62,6 @@ class Link(Protocol):
 
     def close(self) -> None:
         """The session is over."""
-
-
-class Full(ProtocolError):
-    """The peer takes no more frames now."""
 
 
 class Session:
@@ -157,7 +153,7 @@ class Session:
     def _alive(self) -> None:
         try:
             self._send(wire.encode(wire.Type.ALIVE))
-        except Full:
+        except PeerFull:
             return  # it has enough to read
         except ProtocolError as problem:
             self.stop(problem)
@@ -182,7 +178,7 @@ class Session:
         try:
             self._link.send(frame)
         except BlockingIOError:
-            raise Full("the peer leaves its frames unread") from None
+            raise PeerFull("the peer leaves its frames unread") from None
         except OSError as problem:
             raise ProtocolError(f"the peer does not take a frame: {type(problem).__name__}") from None
 

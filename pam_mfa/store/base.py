@@ -141,11 +141,18 @@ class Enrol:
     """-> None. Add credentials with their counter and tally rows; the account row is made if need be.
 
     A factor in `replace` loses the account's older credentials in the same transaction (a new set of
-    recovery codes). Raises NameMismatch.
+    recovery codes).
+
+    Args:
+        expected: ids of the credentials that the account must have just then; None for any. What somebody was
+            allowed to do to an account was decided on these.
+
+    Raises NameMismatch, ChangedMeanwhile.
     """
 
     credentials: tuple[Credential, ...]
     replace: frozenset[str] = frozenset()
+    expected: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import NameMismatch, StoreCorrupt, StoreError
+from ..errors import ChangedMeanwhile, NameMismatch, StoreCorrupt, StoreError
 from ..throttle import Instant, Standing, Tally, standing
 from .base import (
     DECOY_UID,
@@ -209,6 +209,8 @@ def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
     uid, user = owners.pop()
     if _holder(db, sealer, uid) not in (None, user):
         raise NameMismatch(f"uid {uid} is stored under another name")
+    if op.expected is not None and op.expected != frozenset(_ids(db, uid)):
+        raise ChangedMeanwhile(f"the credentials of uid {uid} have changed")
     for factor in op.replace:
         db.execute("DELETE FROM credential WHERE uid = ? AND factor = ?", (uid, factor))
     for credential in op.credentials:

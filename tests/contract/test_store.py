@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from stores import ALICE, SEALER, ThroughWriter, at, credential, do, enrol, later
 
-from pam_mfa.errors import NameMismatch, StoreError
+from pam_mfa.errors import ChangedMeanwhile, NameMismatch, StoreError
 from pam_mfa.store.base import (
     DECOY_UID,
     Account,
@@ -351,3 +351,12 @@ def test_nothing_secret_lies_open_in_the_files(store: AnyStore, store_path: str)
         with open(store_path + suffix, "rb") as file:
             assert canary not in file.read()
     assert SEALER.check != canary
+
+
+def test_enrol_refuses_an_account_that_is_not_as_expected(store: AnyStore) -> None:
+    enrol(store, PHONE)
+    again = dataclasses.replace(PHONE, id="f" * 32, label="another")
+    for expected in (frozenset[str](), frozenset({PHONE.id, "e" * 32})):
+        (result,) = store.apply([(Enrol((again,), expected=expected),)])
+        assert isinstance(result, ChangedMeanwhile)
+    assert do(store, Enrol((again,), expected=frozenset({PHONE.id}))) == (None,)

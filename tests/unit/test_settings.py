@@ -104,14 +104,14 @@ def test_a_good_file_is_kept_and_comes_back_when_it_is_spoilt(path: Path, store:
     base = Base("service", SEALER)
     write(path, GOOD)
     assert base.load_settings(store) is None
-    assert base.keep() == (KeepConfig(GOOD),)
-    do(store, *base.keep())
+    assert base.keep(store) == (KeepConfig(GOOD),)
+    do(store, *base.keep(store))
     write(path, BAD)
     alert = base.load_settings(store)
     assert alert is not None
     assert "stay in force" in alert
     assert issuer(base) == "good"
-    assert base.keep() == ()
+    assert base.keep(store) == ()
     later = Base("service", SEALER)
     later.load_settings(store)
     assert issuer(later) == "good"
@@ -128,7 +128,7 @@ def test_a_file_spoilt_while_the_store_is_away_leaves_the_settings_as_they_are(p
     assert alert is not None
     assert "stay in force" in alert
     assert issuer(base) == "good"
-    assert base.keep() == ()
+    assert base.keep(store) == ()
 
 
 def test_a_good_file_needs_no_store(path: Path, store: SqliteStore) -> None:
