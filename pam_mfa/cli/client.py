@@ -22,7 +22,7 @@ from .. import wire
 from ..errors import AbortedError, ProtocolError, RefusedError
 from ..wire import Type
 from . import paths
-from .paths import Paths
+from .paths import Paths, only_root_writes
 from .plain import one_line
 
 CONNECT_SECONDS = 5
@@ -113,8 +113,7 @@ def open_service(where: Paths) -> socket.socket:
 
 
 def _check_directory(directory: Path) -> None:
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+    if not only_root_writes(directory, stat.S_IFDIR):
         raise unavailable(f"others than root may write to {directory}; repair its owner and mode: root, 0755")
 
 
@@ -132,6 +131,7 @@ def engine(where: Paths) -> Iterator[socket.socket]:
         RefusedError: "unavailable", with the engine's own words where it said why it ended.
     """
     program = where.at(paths.ENGINE)
+    _check_program(program)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words, mouth = os.pipe()
     with ours, open(words, "rb", buffering=0) as stderr:
@@ -149,6 +149,16 @@ def engine(where: Paths) -> Iterator[socket.socket]:
         finally:
             ours.close()
             _end(pid)
+
+
+def _check_program(program: Path) -> None:
+    """As the module does before it starts an engine."""
+    try:
+        sound = only_root_writes(program, stat.S_IFREG)
+    except OSError as error:
+        raise unavailable(f"{program}: {error.strerror}; run packaging/install") from None
+    if not sound:
+        raise unavailable(f"{program} is no file that only root may write to; run packaging/install again")
 
 
 def _spawn(program: Path, session: int, stderr: int) -> int:

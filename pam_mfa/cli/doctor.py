@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from . import show
 from .call import Call, with_json
 from .client import Record
 from .exits import Exit
+from .paths import Paths
 from .plain import one_line
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "r
 
 
 @click.command()
+@click.option("--root", hidden=True, help="Look at a system that lies elsewhere.")
 @with_json
 @click.pass_context
-def doctor(context: click.Context, call: Call) -> None:
+def doctor(context: click.Context, call: Call, root: str | None) -> None:
     """Check this installation.
 
     Looks at files, service, store, clock and every PAM file that names the module, and changes nothing.
     """
+    if root is not None:
+        call.where = Paths(Path(root))
     worst = Exit.DONE
     for finding in _findings(call):
         call.show(

@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -30,11 +29,9 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 @click.group(context_settings=HELP, epilog=EPILOG, invoke_without_command=True)
 @click.option("--debug", is_flag=True, hidden=True, help="Say where an internal error happened.")
-@click.option("--root", default="/", hidden=True, help="Look at a system that lies elsewhere.")
 @click.pass_context
-def cli(context: click.Context, debug: bool, root: str) -> None:
+def cli(context: click.Context, debug: bool) -> None:
     """Manage the second factor of your account: what asks for a code at sudo, ssh and login."""
-    context.obj = Paths(Path(root))
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(Exit.USAGE)
@@ -51,11 +48,12 @@ for command in (enroll, list_credentials, rename, remove, recovery, status, tria
     cli.add_command(command)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, where: Paths | None = None) -> int:
     """Run the program.
 
     Args:
         arguments: without the program's name; None for those of the process.
+        where: the places of the system; None for the running one.
 
     Returns:
         One of exits.Exit.
@@ -63,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _prepare()
     try:
-        return _code(cli.main(given, prog_name="pam-mfa", standalone_mode=False))
+        return _code(cli.main(given, prog_name="pam-mfa", standalone_mode=False, obj=where or Paths()))
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "pam-mfa"
-        return _fail(Exit.USAGE, f"{error.format_message().rstrip('.')}; see {where} --help")
+        command = error.ctx.command_path if error.ctx else "pam-mfa"
+        return _fail(Exit.USAGE, f"{error.format_message().rstrip('.')}; see {command} --help")
     except (AbortedError, click.Abort, KeyboardInterrupt):
         return _fail(Exit.ABORTED, "aborted; run the command again to start over")
     except RefusedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,20 @@ STATE = "/var/lib/pam-mfa"
 STORE = f"{STATE}/store.db"
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 PAM_CONF = "/etc/pam.conf"
+
+
+def only_root_writes(path: Path, form: int) -> bool:
+    """Whether a path is what it should be, no link to it, and belongs to root alone to write to.
+
+    Args:
+        path: to look at.
+        form: stat.S_IFREG or stat.S_IFDIR.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    found = path.lstat()
+    return stat.S_IFMT(found.st_mode) == form and found.st_uid == 0 and not found.st_mode & 0o022
 
 
 @dataclass(frozen=True, slots=True)

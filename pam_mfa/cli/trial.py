@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +14,7 @@ from ..errors import RefusedError
 from . import paths, show
 from .call import Call, find_user, with_account
 from .client import Record
-from .paths import Paths
+from .paths import Paths, only_root_writes
 
 if TYPE_CHECKING:
     from ..pam import Code, Style, Transaction
@@ -29,6 +31,7 @@ def trial(call: Call, service: str, confdir: str | None) -> None:
     real ones, and a code is used up as by a login. Nothing else is changed, and no session is opened.
     """
     _check_service(call.where, service, confdir)
+    _check_confdir(service, confdir)
     user = find_user(call.user).name if call.user else pwd.getpwuid(os.geteuid()).pw_name
     if not _go(call, service, user, confdir):
         raise RefusedError("refused", f"{service} would not let {user} in; the code above says why")
@@ -39,6 +42,15 @@ def _check_service(where: Paths, service: str, confdir: str | None) -> None:
     directories = [confdir] if confdir else [str(where.at(path)) for path in paths.PAM_DIRECTORIES]
     if "/" in service or not any(os.path.isfile(os.path.join(path, service)) for path in directories):
         raise RefusedError("not_found", f"there is no PAM service {service}; see the files in /etc/pam.d")
+
+
+def _check_confdir(service: str, confdir: str | None) -> None:
+    """Root's libpam loads whatever module the file names, so nobody else may have written it."""
+    if confdir is None or os.geteuid() != 0:
+        return
+    directory = Path(confdir)
+    if not only_root_writes(directory, stat.S_IFDIR) or not only_root_writes(directory / service, stat.S_IFREG):
+        raise click.UsageError(f"others than root may write to {directory} or to {service} in it")
 
 
 def _go(call: Call, service: str, user: str, confdir: str | None) -> bool:

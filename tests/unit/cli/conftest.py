@@ -18,6 +18,14 @@ from .installed import healthy, lay, listening
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "TZ": "UTC"}
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from pam_mfa.cli.main import main
+from pam_mfa.cli.paths import Paths
+sys.exit(main(sys.argv[2:], Paths(Path(sys.argv[1]))))
+"""
+
 
 @pytest.fixture
 def root() -> Iterator[Path]:
@@ -35,7 +43,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def command(root: Path, *arguments: str) -> list[str]:
     """The command line of `pam-mfa` for a system at `root`."""
-    return [sys.executable, "-P", "-m", "pam_mfa.cli", "--root", str(root), *arguments]
+    return [sys.executable, "-P", "-c", PROGRAM, str(root), *arguments]
 
 
 @pytest.fixture

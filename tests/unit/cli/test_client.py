@@ -337,6 +337,23 @@ def test_no_service_and_no_engine(root: Path) -> None:
     assert caught.value.code == "unavailable"
 
 
+@pytest.mark.parametrize("how", ["writable", "foreign", "link"])
+def test_an_engine_that_others_control_is_not_started(root: Path, how: str) -> None:
+    install_engine(root, f"open({str(root / 'ran')!r}, 'w')\n{ANSWER}")
+    program = root / "usr/lib/pam-mfa/pam-mfa-engine"
+    if how == "writable":
+        program.chmod(0o775)
+    elif how == "foreign":
+        os.chown(program, NOBODY, -1)
+    else:
+        program.rename(root / "elsewhere")
+        program.symlink_to(root / "elsewhere")
+    with pytest.raises(RefusedError, match="only root may write") as caught:
+        ask_engine(root)
+    assert caught.value.code == "unavailable"
+    assert not (root / "ran").exists()
+
+
 def test_only_root_may_have_an_engine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_engine(root, ANSWER)
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)

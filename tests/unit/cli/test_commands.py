@@ -16,6 +16,7 @@ from pam_mfa import __version__
 from pam_mfa.cli import exits
 from pam_mfa.cli.exits import Exit
 from pam_mfa.cli.main import main
+from pam_mfa.cli.paths import Paths
 from pam_mfa.wire import Type
 
 from .conftest import Run, command, environment
@@ -231,6 +232,8 @@ def test_no_service_at_all(run: Run) -> None:
     [
         ["bogus"],
         ["list", "--bogus"],
+        ["--root", "/", "list"],  # another root has another engine, which root must not run
+        ["list", "--root", "/"],
         ["rename", "phone"],
         ["enroll", "password"],
         ["enroll"],  # nobody there to ask
@@ -245,6 +248,26 @@ def test_wrong_usage_is_one_line(run: Run, arguments: list[str]) -> None:
     assert done.stderr.startswith("pam-mfa: ")
     assert done.stderr.endswith(" --help\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", ["directory", "file"])
+@pytest.mark.parametrize("how", ["writable", "foreign", "link"])
+def test_root_tries_no_pam_files_that_others_control(root: Path, run: Run, part: str, how: str) -> None:
+    """libpam would load whatever module they name."""
+    directory, file = root / "pam.d", root / "pam.d/open"
+    directory.mkdir(mode=0o755)
+    file.write_text(f"auth optional pam_exec.so /usr/bin/touch {root}/ran\n")
+    path = directory if part == "directory" else file
+    if how == "writable":
+        path.chmod(0o775)
+    elif how == "foreign":
+        os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+    else:
+        path.rename(root / "elsewhere")
+        path.symlink_to(root / "elsewhere")
+    done = run("test", "open", "--confdir", str(directory))
+    assert (done.returncode, done.stderr.count("\n")) == (Exit.USAGE, 1)
+    assert not (root / "ran").exists()
 
 
 def test_without_a_command_there_is_help(run: Run) -> None:
@@ -327,7 +350,7 @@ def test_others_than_root_name_nobody_else(
     monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
     with Double(root, records_of) as double:
         ends = {
-            line: main(["--root", str(root), *line.split()])
+            line: main(line.split(), Paths(root))
             for line in ("list --user root", "unlock nobody", "accounts", "list --user nobody", "list")
         }
     assert list(ends.values()) == [Exit.REFUSED] * 3 + [Exit.DONE] * 2

@@ -65,7 +65,7 @@ def test_others_than_root_are_told_that_they_do_not_see_everything(
     from pam_mfa.cli.main import main
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert main(["--root", str(system), "doctor"]) == Exit.WARNINGS
+    assert main(["doctor", "--root", str(system)]) == Exit.WARNINGS
     assert "run: sudo pam-mfa doctor" in capsys.readouterr().out
 
 
