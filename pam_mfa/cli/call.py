@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import RefusedError
+from ..errors import PamMfaError, RefusedError
 from . import client
 from .client import Account, Record
 from .paths import Paths
@@ -45,9 +46,14 @@ class Call:
 
     def records(self, verb: str, arguments: Mapping[str, Any] | None = None) -> Iterator[Record]:
         """The records of one request. Raises what client.request raises."""
-        account = self.account()
-        with client.connected(self.where) as channel:
-            yield from client.request(channel, verb, arguments or {}, self.terminal, account)
+        account = self.account(verb)
+        try:
+            with client.connected(self.where) as channel:
+                yield from client.request(channel, verb, arguments or {}, self.terminal, account)
+        except RefusedError as error:
+            if account is not None and error.code == "unavailable":
+                self._explain(account)
+            raise
 
     def show(self, record: Record, shows: Shows) -> None:
         """One record, as JSON or for a person."""
@@ -56,16 +62,35 @@ class Call:
         elif show := shows.get(str(record.get("kind"))):
             show(record)
 
-    def account(self) -> Account | None:
+    def account(self, verb: str) -> Account | None:
         """The account that root asks for. Raises RefusedError for anybody else's wish, or an unknown user."""
         if self.user is None:
             return None
-        found = find_user(self.user)
+        try:
+            found = find_user(self.user)
+        except RefusedError:
+            left = find_stored(self.user, self.where) if os.geteuid() == 0 and verb != "enroll" else None
+            if left is None:
+                raise
+            return left
         if os.geteuid() == 0:
             return found
         if found.uid == os.geteuid():
             return None
         raise RefusedError("not_allowed", "only root manages other accounts; run it with sudo, or leave out the user")
+
+    def _explain(self, account: Account) -> None:
+        """Raise RefusedError where the account cannot be used because its uid was somebody else's before."""
+        stored: list[Account] = []
+        with contextlib.suppress(PamMfaError):
+            stored = stored_accounts(self.where)
+        for other in stored:
+            if other.uid == account.uid and other.name != account.name:
+                raise RefusedError(
+                    "unavailable",
+                    f"what uid {other.uid} has enrolled belongs to the name {other.name}, not {account.name}; "
+                    f"{removal(other)}",
+                )
 
 
 def find_user(name: str) -> Account:
@@ -75,6 +100,30 @@ def find_user(name: str) -> Account:
     except (KeyError, ValueError):
         raise RefusedError("not_found", f"there is no user {name}; see getent passwd") from None
     return Account(entry.pw_uid, entry.pw_name)
+
+
+def stored_accounts(where: Paths) -> list[Account]:
+    """Everybody who is enrolled; only for root. Raises what client.request raises."""
+    with client.connected(where) as channel:
+        records = list(client.request(channel, "accounts", {}, Terminal()))
+    return [Account(record["uid"], record["name"]) for record in records if record.get("kind") == "account"]
+
+
+def find_stored(wanted: str, where: Paths) -> Account | None:
+    """The one enrolled account of that uid or name; the system need not know it any more.
+
+    Raises what client.request raises.
+    """
+    stored = stored_accounts(where)
+    for found in ([a for a in stored if str(a.uid) == wanted], [a for a in stored if a.name == wanted]):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def removal(account: Account) -> str:
+    """How root gets rid of what an account has, whoever bears its name now."""
+    return f"see pam-mfa list --user {account.uid}, then run: pam-mfa remove --user {account.uid} CREDENTIAL"
 
 
 Command = Callable[..., None]
@@ -94,7 +143,9 @@ def with_json(command: Command) -> Command:
 def with_account(command: Command) -> Command:
     """Give a command `--json` and `--user`, and a Call as its first argument."""
 
-    @click.option("--user", metavar="USER", help="Whose account it is about; only for root.")
+    @click.option(
+        "--user", metavar="USER", help="Whose account it is about: name, or uid of one that is gone; only for root."
+    )
     @with_json
     @functools.wraps(command)
     def called(call: Call, user: str | None, **options: Any) -> None:

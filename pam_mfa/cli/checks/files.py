@@ -55,12 +55,17 @@ WANTED = (
 
 def service_account(where: Paths) -> int | None:
     """The uid of the service's account, from the file as the engine reads it; None where there is none."""
+    return uid_of(where, ACCOUNT) or None
+
+
+def uid_of(where: Paths, name: str) -> int | None:
+    """The uid of a user in /etc/passwd; None where there is none."""
     try:
         lines = where.at("/etc/passwd").read_text(errors="replace").splitlines()
     except OSError:
         return None
-    uids = [fields[2] for fields in (line.split(":") for line in lines) if fields[0] == ACCOUNT and len(fields) > 2]
-    return int(uids[0]) if uids and uids[0].isdecimal() and int(uids[0]) else None
+    uids = [fields[2] for fields in (line.split(":") for line in lines) if fields[0] == name and len(fields) > 2]
+    return int(uids[0]) if uids and uids[0].isdecimal() else None
 
 
 def check(where: Paths, account: int | None) -> Iterator[Finding]:

@@ -337,10 +337,52 @@ def test_root_names_an_account(root: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["no-such-user", "", "a\x1bb", "\udcff"])
-def test_an_unknown_user_is_not_found(run: Run, name: str) -> None:
-    for arguments in (["list", "--user", name], ["unlock", name]):
-        done = run(*arguments)
-        assert (done.returncode, done.stderr.count("\n")) == (Exit.NOT_FOUND, 1)
+def test_an_unknown_user_is_not_found(root: Path, run: Run, name: str) -> None:
+    with Double(root, records_of):
+        for arguments in (["list", "--user", name], ["unlock", name]):
+            done = run(*arguments)
+            assert (done.returncode, done.stderr.count("\n")) == (Exit.NOT_FOUND, 1)
+
+
+@pytest.mark.parametrize("wanted", ["left-behind", "4000000001"])
+def test_root_reaches_what_is_enrolled_for_a_user_that_is_gone(
+    root: Path, run: Run, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    gone = {"uid": 4000000001, "name": "left-behind"}
+    monkeypatch.setitem(RECORDS, "accounts", [{"kind": "account", **gone}])
+    with Double(root, records_of) as double:
+        assert run("list", "--user", wanted).returncode == Exit.DONE
+        assert run("remove", "phone", "--user", wanted).returncode == Exit.DONE
+        assert run("enroll", "totp", "--user", wanted).returncode == Exit.NOT_FOUND
+    assert [(r["verb"], r.get("account")) for r in double.requests] == [
+        ("accounts", None), ("list", gone), ("accounts", None), ("remove", gone),
+    ]  # fmt: skip
+
+
+def test_a_name_that_two_enrolled_accounts_have_chooses_neither(
+    root: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = [{"kind": "account", "uid": uid, "name": "left-behind"} for uid in (4000000001, 4000000002)]
+    monkeypatch.setitem(RECORDS, "accounts", twice)
+    with Double(root, records_of):
+        assert run("list", "--user", "left-behind").returncode == Exit.NOT_FOUND
+
+
+@pytest.mark.parametrize(("name", "said"), [("old", "belongs to the name old, not nobody"), ("nobody", "ask an admin")])
+def test_root_is_told_whose_enrolments_are_in_the_way(root: Path, run: Run, name: str, said: str) -> None:
+    uid = pwd.getpwnam("nobody").pw_uid
+
+    def script(peer: Peer, request: dict[str, Any]) -> None:
+        if request["verb"] != "accounts":
+            return peer.done("unavailable", "ask an admin")
+        peer.part(kind="account", uid=uid, name=name)
+        peer.done()
+
+    with Double(root, script):
+        done = run("list", "--user", "nobody")
+    assert (done.returncode, done.stderr.count("\n")) == (Exit.UNAVAILABLE, 1)
+    assert said in done.stderr
+    assert (f"pam-mfa remove --user {uid} " in done.stderr) == (name == "old")
 
 
 def test_others_than_root_name_nobody_else(

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from manage_double import Double, Peer
 
-from pam_mfa.cli.checks import clock, pam, service
+from pam_mfa.cli.checks import accounts, clock, pam, service
 from pam_mfa.cli.checks.finding import Severity
 from pam_mfa.cli.checks.stacks import LINE
+from pam_mfa.cli.client import Account
 from pam_mfa.cli.exits import Exit
 from pam_mfa.cli.paths import Paths
 
@@ -38,7 +39,7 @@ def test_json(system: Path, run: Run) -> None:
     subjects = {record["subject"] for record in records}
     assert subjects >= {
         "module", "engine", "service", "settings", "seal key", "state", "store", "directories", "packages", "sockets",
-        "python", "clock", "pam pam-mfa", "pam sudo",
+        "python", "clock", "accounts", "pam pam-mfa", "pam sudo",
     }  # fmt: skip
 
 
@@ -131,6 +132,47 @@ def test_an_engine_that_cannot_be_used(root: Path) -> None:
 def test_a_listener_that_is_not_to_be_trusted(system: Path) -> None:
     (system / "run/pam-mfa").chmod(0o777)
     assert ("service", "bad") in wrong(service.check(Paths(system)))
+
+
+# ------------------------------------------------------------------------------------------------------- accounts
+
+
+def enrolled(*accounts: tuple[int, str]) -> Callable[[Peer, Any], None]:
+    """A service with these accounts."""
+
+    def script(peer: Peer, request: dict[str, Any]) -> None:
+        assert request == {"verb": "accounts", "args": {}}
+        for uid, name in accounts:
+            peer.part(kind="account", uid=uid, name=name)
+        peer.done()
+
+    return script
+
+
+def test_enrolled_accounts_that_the_system_no_longer_has(root: Path) -> None:
+    write(root, "etc/passwd", "root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\nalice:x:1002:1002::/:/bin/sh\n")
+    with Double(root, enrolled((0, "root"), (1000, "bob"), (1002, "alice"))):
+        assert wrong(accounts.check(Paths(root))) == []
+    with Double(root, enrolled((1000, "old"), (1001, "alice"), (1002, "alice"))):
+        found = list(accounts.check(Paths(root)))
+    assert [(finding.severity, finding.found) for finding in found] == [
+        (Severity.WARN, "old is enrolled with uid 1000, but there is no user old here"),
+        (Severity.WARN, "alice is enrolled with uid 1001, but alice has uid 1002 here"),
+    ]
+    assert all(f"pam-mfa remove --user {uid} " in finding.fix for uid, finding in zip((1000, 1001), found, strict=True))
+
+
+def test_the_running_system_is_asked_for_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = [Account(0, "root"), Account(1, "no-such-user")]
+    monkeypatch.setattr(accounts, "stored_accounts", lambda where: stored)
+    assert wrong(accounts.check(Paths())) == [("accounts", "warn")]
+
+
+def test_accounts_that_nobody_tells_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(accounts.check(Paths(root))) == []
+    with Double(root, enrolled((1, "old"))):
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert list(accounts.check(Paths(root))) == []
 
 
 # ---------------------------------------------------------------------------------------------------------- clock
