@@ -362,10 +362,9 @@ def test_root_reaches_what_is_enrolled_for_a_user_that_is_gone(
 def test_a_name_that_two_enrolled_accounts_have_chooses_neither(
     root: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twice = [{"kind": "account", "uid": uid, "name": "left-behind"} for uid in (4000000001, 4000000002)]
-    monkeypatch.setitem(RECORDS, "accounts", twice)
+    monkeypatch.setitem(RECORDS, "accounts", [{"kind": "account", "uid": uid, "name": "gone"} for uid in (101, 102)])
     with Double(root, records_of):
-        assert run("list", "--user", "left-behind").returncode == Exit.NOT_FOUND
+        assert run("list", "--user", "gone").returncode == Exit.NOT_FOUND
 
 
 @pytest.mark.parametrize(("name", "said"), [("old", "belongs to the name old, not nobody"), ("nobody", "ask an admin")])
