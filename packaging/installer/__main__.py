@@ -30,15 +30,15 @@ def install(root: Path, staged: bool) -> None:
     """All steps. Raises StepFailed."""
     tree.make_folders(root)
     site = sitedir.build(root)
-    before = tree.lay(root, site, keep=not staged)
+    tree.lay(root, site, keep=not staged)
     if staged:
-        tree.forget_sites(tree.below(root, LIB), {site.name})
+        tree.forget_sites(tree.below(root, LIB), site.name)
         return
     system.account()
     system.seal_key()
     system.store()
-    running = system.start()
-    tree.forget_sites(LIB, {site.name} if running else {site.name, before})
+    if system.start():
+        tree.forget_sites(LIB, site.name)
     system.check()
     system.advise()
 

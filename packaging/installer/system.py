@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -17,6 +18,7 @@ from steps import LIB, StepFailed, environment, report, run
 ACCOUNT = "pam-mfa"
 KEY = Path("/etc/pam-mfa/seal.key")
 KEY_SIZE = 32
+RUN = Path("/run/pam-mfa")
 STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
 SOCKETS = ["pam-mfad-priv.socket", "pam-mfad-user.socket", "pam-mfad-manage.socket", "pam-mfa-password.socket"]
@@ -74,11 +76,28 @@ def store() -> None:
     report("store", " ".join(done.split()) or "ready")
 
 
-def start() -> bool:
-    """Start or restart the service; returns whether systemd runs it now."""
-    if not systemd_runs():
-        report("service", f"no systemd here: start {LIB}/pam-mfad as root; without it the engine serves root's logins")
+def runs_by_hand() -> bool:
+    """Whether a service holds its lock."""
+    try:
+        with open(RUN / "pam-mfad.lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def start() -> bool:
+    """Start or restart the service where systemd can; returns whether no process of an older version is left."""
+    if not systemd_runs() and runs_by_hand():
+        report("service", "started by hand, no systemd here: restart it, it is still what it was before")
+        return False
+    if not systemd_runs():
+        for left in RUN.glob("*.sock"):  # by a service that was ended: it has no right to remove them itself
+            left.unlink()
+        report("service", f"no systemd here: start {LIB}/pam-mfad as root; without it the engine serves root's logins")
+        return True
     run(["systemctl", "daemon-reload"], "systemd did not take the units, see above")
     run(["systemctl", "enable", "--quiet", "--now", *SOCKETS], "the sockets did not start, see above")
     run(["systemctl", "enable", "--quiet", "pam-mfad.service"], "the service cannot be enabled, see above")

@@ -51,26 +51,23 @@ def module_path() -> Path:
     return folder / "pam_mfa.so"
 
 
-def lay(root: Path, site: Path, keep: bool) -> str | None:
+def lay(root: Path, site: Path, keep: bool) -> None:
     """Put every file in place and switch to `site`.
 
     Args:
         keep: files that belong to the administrator stay as they are.
-
-    Returns the name of the site directory that was used before.
     """
     native = site / "pam_mfa/_native"
     for name in EXECUTABLES:
         place(native / name, below(root, LIB / name), 0o755)
     link_engine(below(root, LIB))
-    before = switch(below(root, LIB), site.name)
+    switch(below(root, LIB), site.name)
     place(native / "pam_mfa.so", below(root, module_path()), 0o644)
     place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
     for source, target in shipped().items():
         place(source, below(root, target), 0o644)
     kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path, keep)]
     report("files", "in place" + (f"; kept your {' and '.join(map(str, kept))}" if kept else ""))
-    return before
 
 
 def settle(root: Path, path: Path, keep: bool) -> bool:
@@ -92,23 +89,18 @@ def link_engine(lib: Path) -> None:
     remove(new)
 
 
-def switch(lib: Path, name: str) -> str | None:
-    """Point `site` at another directory in one step; returns the name of the one before where it was another."""
-    link = lib / "site"
-    before = os.readlink(link) if link.is_symlink() else None
-    if before == name:
-        return None
+def switch(lib: Path, name: str) -> None:
+    """Point `site` at another directory in one step."""
     new = lib / ".site"
     remove(new)
     new.symlink_to(name)
-    new.rename(link)
-    return before
+    new.rename(lib / "site")
 
 
-def forget_sites(lib: Path, kept: set[str | None]) -> None:
-    """Remove the site directories that nobody uses any more."""
+def forget_sites(lib: Path, kept: str) -> None:
+    """Remove every site directory but one, and what was left unfinished."""
     for path in [*lib.glob("site-*"), *lib.glob(".site-*")]:
-        if path.name not in kept:
+        if path.name != kept:
             remove(path)
 
 

@@ -12,13 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from files import remove
 from steps import LIB, StepFailed, report, run
-from system import ACCOUNT, KEY, SOCKETS, STATE, systemd_runs
+from system import ACCOUNT, KEY, RUN, SOCKETS, STATE, runs_by_hand, systemd_runs
 from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, UNITS, module_path, shipped
 
 MODULE = "pam_mfa.so"
 PAM_PLACES = ("/etc/pam.conf", "/etc/pam.d", "/usr/lib/pam.d")
 SERVICES = ("pam-mfad.service", "pam-mfa-password.service")
-RUN = Path("/run/pam-mfa")
 
 
 def options() -> argparse.Namespace:
@@ -51,8 +50,8 @@ def stop() -> None:
     if units and systemd_runs():
         run(["systemctl", "disable", "--quiet", "--now", *units], "the units did not stop, see above")
         report("service", "stopped")
-    elif (RUN / "manage.sock").exists():
-        report("service", "if pam-mfad still runs, end it yourself: there is no systemd here")
+    elif runs_by_hand():
+        report("service", "pam-mfad was started by hand and still runs: end it")
 
 
 def take_away() -> None:

@@ -27,6 +27,9 @@ rm -rf /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/li
 rm -f /usr/lib/pam-mfa/site /usr/lib/pam-mfa/pam-mfa*
 """
 
+OLD_SITE = "/usr/lib/pam-mfa/site-000000000000"
+MAKE_OLD_SITE = f"cd /usr/lib/pam-mfa; cp -a site/. {OLD_SITE}; ln -sfn site-000000000000 site"
+
 
 def forget(machine: Machine) -> None:
     """Leave of the installation only what was built."""
@@ -157,11 +160,11 @@ class TestWithSystemd:
 
     def test_old_site_goes_and_the_service_uses_the_new(self, own: Installed) -> None:
         lib = "/usr/lib/pam-mfa"
-        own.run(["/bin/sh", "-c", f"cd {lib}; cp -a site/. site-000000000000; ln -sfn site-000000000000 site"])
+        own.run(["/bin/sh", "-c", MAKE_OLD_SITE])
         own.install()
         left = own.run(["/bin/sh", "-c", f"cd {lib}; ls -d site-*; readlink site"]).stdout.split()
         assert len(left) == 2
-        assert left[0] == left[1] != "site-000000000000"
+        assert left[0] == left[1] != Path(OLD_SITE).name
 
     def test_password_of_a_first_enrolment(self, installed: Installed) -> None:
         """The whole way: socket, sandboxed helper, PAM, shadow."""
@@ -232,6 +235,16 @@ class TestWithoutSystemd:
         bare.service.start()
         assert bare.run(TRIAL).stdout in PROVEN + "\n"
         bare.wait_for_journal("role=service")
+
+    def test_old_site_stays_for_a_service_that_runs(self, bare: Machine) -> None:
+        bare.run(INSTALL)
+        bare.run(["/bin/sh", "-c", MAKE_OLD_SITE])
+        bare.service.start()
+        assert "service: started by hand, no systemd here: restart it" in bare.run(INSTALL).stdout
+        assert bare.run(["test", "-d", OLD_SITE], check=False).returncode == 0
+        bare.service.stop()
+        bare.run(INSTALL)
+        assert bare.run(["test", "-d", OLD_SITE], check=False).returncode == 1
 
     def test_account_without_sysusers(self, bare: Machine) -> None:
         bare.run(["rm", "/usr/bin/systemd-sysusers"])
