@@ -1,4 +1,5 @@
 /* pam_mfa.so: hands a login to pam-mfad or to the engine and tells PAM the outcome. Knows frames, never a factor. */
+#include "name.h"
 #include "relay.h"
 #include "spawn.h"
 
@@ -66,13 +67,6 @@ static bool copy_item(pam_handle_t *pam, int item, char *copy, size_t size) {
             return false;
     memcpy(copy, value ? value : "", length < size ? length + 1 : 0);
     return length < size;
-}
-
-/* What names need on Debian and in Active Directory (PROTOCOL.md), and nothing a path or a log could trip over. */
-static bool portable(const char *name) {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-@+\\";
-    size_t plain = strspn(name, allowed);
-    return plain > 0 && !strchr("-.", name[0]) && (!name[plain] || strcmp(name + plain, "$") == 0);
 }
 
 static bool read_items(struct session *s, int flags) {

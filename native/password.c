@@ -1,5 +1,6 @@
 /* pam-mfa-password: tells user pam-mfa whether a password is right for an account, by the PAM service "pam-mfa".
  * Runs as root, listens on fd 3; one connection is one request is one child. Frames: see README.md. */
+#include "name.h"
 #include "root.h"
 #include "watchdog.h"
 
@@ -16,12 +17,12 @@
 
 enum { VERSION = 1, TYPE_PASSWORD = 0x07, TYPE_RESULT = 0x1f, HEADER = 4, FIELD_HEADER = 3, MAX_FRAME = 4100 };
 enum { TAG_NONCE = 1, TAG_USER, TAG_PASSWORD };
-enum { NONCE = 16, MAX_USER = 255, MAX_PASSWORD = 512 };
+enum { NONCE = 16, MAX_PASSWORD = 512 };
 enum { PROVEN = 0x96, NOT_PROVEN = 0x69 }; /* words of their own: neither is a login's GRANTED */
 enum { MAX_CHILDREN = 4, TOTAL_SECONDS = 30, FRAME_SECONDS = 2 };
 
 struct request {
-    char nonce[NONCE], user[MAX_USER + 1], password[MAX_PASSWORD + 1];
+    char nonce[NONCE], user[MAX_NAME + 1], password[MAX_PASSWORD + 1];
     int prompts;
 };
 
@@ -38,24 +39,18 @@ static int take_field(const unsigned char **at, const unsigned char *end, int ta
     return (int)size;
 }
 
-/* The frame must be a whole PASSWORD frame: nonce, user and password in this order, no NUL in a text. */
+/* The frame must be a whole PASSWORD frame: nonce, user and password in this order, no NUL in a text, and the user one
+ * that a login can have. */
 static int read_request(struct request *request, const unsigned char *frame, size_t size) {
     const unsigned char *at = frame + HEADER, *end = frame + size;
     if (size < HEADER || frame[0] != VERSION || frame[1] != TYPE_PASSWORD ||
         ((size_t)frame[2] << 8 | frame[3]) != size - HEADER)
         return 0;
     int nonce = take_field(&at, end, TAG_NONCE, request->nonce, NONCE);
-    int user = take_field(&at, end, TAG_USER, request->user, MAX_USER);
+    int user = take_field(&at, end, TAG_USER, request->user, MAX_NAME);
     int password = take_field(&at, end, TAG_PASSWORD, request->password, MAX_PASSWORD);
     return nonce == NONCE && user > 0 && password > 0 && at == end && strlen(request->user) == (size_t)user &&
-           strlen(request->password) == (size_t)password;
-}
-
-/* POSIX's portable names: none that a module could take for a path, an option or a pattern. */
-static int is_portable(const char *name) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-    size_t size = strspn(name, letters);
-    return size && name[0] != '-' && name[0] != '.' && (!name[size] || !strcmp(name + size, "$"));
+           strlen(request->password) == (size_t)password && portable(request->user);
 }
 
 /* The first hidden prompt gets the password; a stack that asks for more is not for us to answer. */
@@ -101,7 +96,7 @@ static _Noreturn void serve(int connection) {
     explicit_bzero(frame, sizeof frame);
     if (!whole)
         _exit(EXIT_FAILURE);
-    if (is_portable(request.user) && is_right(&request))
+    if (is_right(&request))
         result[HEADER] = PROVEN;
     memcpy(result + HEADER + 5, request.nonce, NONCE);
     explicit_bzero(&request, sizeof request);

@@ -2,6 +2,8 @@
 #ifndef PAM_MFA_WIRE_H
 #define PAM_MFA_WIRE_H
 
+#include "name.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +43,7 @@ enum outcome {
 /* What the shim says first; the sizes of the arrays are the limits. */
 struct hello {
     uint8_t nonce[WIRE_NONCE];
-    char service[64 + 1], user[256 + 1], ruser[256 + 1], rhost[256 + 1], tty[128 + 1];
+    char service[64 + 1], user[MAX_NAME + 1], ruser[256 + 1], rhost[256 + 1], tty[128 + 1];
     bool known; /* there is such a user, and this is its uid: */
     uint32_t uid, flags, authinfo;
 };
