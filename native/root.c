@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +26,7 @@
 #define RUN_DIRECTORY "/run/pam-mfa"
 #define STATE_DIRECTORY "/var/lib/pam-mfa"
 #define PASSWORD_HELPER PAM_MFA_LIBEXEC "/pam-mfa-password"
-enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096 };
+enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096, FEWEST_FILES = 64, STACK = 8 << 20 };
 
 void die(const char *format, ...) {
     char line[512];
@@ -61,8 +63,50 @@ int is_seqpacket(int fd, int listening) {
            option(fd, SO_ACCEPTCONN) == listening;
 }
 
+/* A limit of the caller's that is lower than what we need; where we may not lift it, what it leaves us has to do. */
+static void lift_limits(void) {
+    static const struct {
+        int resource;
+        rlim_t least;
+    } limits[] = {{RLIMIT_CPU, RLIM_INFINITY},  {RLIMIT_FSIZE, RLIM_INFINITY}, {RLIMIT_AS, RLIM_INFINITY},
+                  {RLIMIT_DATA, RLIM_INFINITY}, {RLIMIT_NPROC, RLIM_INFINITY}, {RLIMIT_STACK, STACK},
+                  {RLIMIT_NOFILE, OPEN_FILES}};
+    struct rlimit limit;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        must(getrlimit(limits[i].resource, &limit), "getrlimit");
+        if (limit.rlim_cur >= limits[i].least)
+            continue;
+        const rlim_t hard = limit.rlim_max;
+        limit.rlim_cur = limits[i].least;
+        limit.rlim_max = hard > limit.rlim_cur ? hard : limit.rlim_cur;
+        if (setrlimit(limits[i].resource, &limit) < 0) {
+            limit.rlim_cur = limit.rlim_max = hard;
+            must(setrlimit(limits[i].resource, &limit), "setrlimit");
+        }
+    }
+    if (limit.rlim_cur < FEWEST_FILES) /* NOFILE, the last one */
+        die("RLIMIT_NOFILE: %d open files are needed", FEWEST_FILES);
+}
+
+/* As a plain process runs, whatever a host does to itself. Not needed to run: refusals count for nothing. */
+static void run_as_usual(void) {
+    enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_DEFAULT = 0 };
+    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    setpriority(PRIO_PROCESS, 0, 0);
+    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_DEFAULT);
+}
+
+/* glibc took the size of threads' stacks from the caller's limit before main(). */
+static void size_thread_stacks(void) {
+    pthread_attr_t attributes;
+    if ((errno = pthread_attr_init(&attributes)) || (errno = pthread_attr_setstacksize(&attributes, STACK)) ||
+        (errno = pthread_setattr_default_np(&attributes)))
+        die("stacks of threads: %s", strerror(errno));
+    pthread_attr_destroy(&attributes);
+}
+
 void forget_caller(void) {
-    struct rlimit limit = {0, 0};
+    const struct rlimit no_core = {0, 0};
     sigset_t none;
     for (int number = 1; number < NSIG; number++)
         signal(number, number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL);
@@ -73,12 +117,11 @@ void forget_caller(void) {
             must(open("/dev/null", O_RDWR), "/dev/null"); /* takes the lowest free number, which is this one */
     umask(077);
     must(chdir("/"), "/");
-    must(setrlimit(RLIMIT_CORE, &limit), "RLIMIT_CORE");
-    must(getrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
-    if (limit.rlim_cur < OPEN_FILES) {
-        limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
-        must(setrlimit(RLIMIT_NOFILE, &limit), "RLIMIT_NOFILE");
-    }
+    must(setrlimit(RLIMIT_CORE, &no_core), "RLIMIT_CORE");
+    lift_limits();
+    size_thread_stacks();
+    if (geteuid() == 0) /* otherwise systemd started us, and its unit says how we run */
+        run_as_usual();
 }
 
 /* From the file and not through NSS: a system account is local, and a directory server must not be able to hang us. */

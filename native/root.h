@@ -18,7 +18,8 @@ int must(int result, const char *what);
 int keep_open(int low);
 
 /* Nothing of the starter's surroundings is kept but its environment and open files: signals as if nobody had touched
- * them (SIGPIPE and SIGXFSZ become errors of the call, as Python expects), fds 0-2 open, umask 077, no core files. */
+ * them (SIGPIPE and SIGXFSZ become errors of the call, as Python expects), fds 0-2 open, umask 077, no core files; no
+ * limit that could hold us up, and for root the usual scheduling, as far as we may. */
 void forget_caller(void);
 /* Is this fd an AF_UNIX SOCK_SEQPACKET socket, listening (1) or not (0)? */
 int is_seqpacket(int fd, int listening);

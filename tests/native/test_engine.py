@@ -185,12 +185,6 @@ def test_closed_standard_fds_are_the_null_device(box: StubMachine, role: str) ->
     assert [report["fds"][number] for number in "012"] == ["/dev/null"] * 3
 
 
-@pytest.mark.parametrize(("soft", "hard", "expected"), [(64, 8192, 4096), (64, 100, 100), (6000, 8192, 6000)])
-def test_the_number_of_open_files_is_raised(box: StubMachine, soft: int, hard: int, expected: int) -> None:
-    report = run_role(box, "engine", before=f"ulimit -Sn {soft}; ulimit -Hn {hard}").report
-    assert report["files"][0] == expected
-
-
 KEPT = {
     "NOTIFY_SOCKET": "/run/x",
     "WATCHDOG_USEC": "1",
