@@ -24,3 +24,7 @@ def test_passwords_are_reported_to_the_kernels_audit() -> None:
 def test_the_network_stays_out_of_reach_of_whoever_reads_passwords() -> None:
     unit = settings("pam-mfa-password.service")
     assert (unit["PrivateNetwork"], unit["IPAddressDeny"]) == ("yes", "any")
+
+
+def test_no_record_of_a_login_is_dropped_by_journald() -> None:
+    assert settings("pam-mfad.service")["LogRateLimitIntervalSec"] == "0"
