@@ -18,7 +18,7 @@ from pam_mfa.errors import LookupFailed, RefusedError, StoreError
 from pam_mfa.factors.base import Factor
 from pam_mfa.factors.recovery import Recovery
 from pam_mfa.factors.totp import Parameters
-from pam_mfa.store.base import Account, Credential, Enrol, FindAccount, Unlock
+from pam_mfa.store.base import Account, Credential, Enrol, FindAccount, Remove, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE
 
@@ -220,6 +220,20 @@ def test_a_session_that_began_on_an_empty_account_ends_when_it_is_not(store: Sql
     assert refused(session.enroll).code == "refused"
     assert {c.label for c in alice(store).credentials} == {"phone", "recovery codes"}
     assert all(record["kind"] != "recovery" for record in session.world.records)
+
+
+def test_a_session_whose_credential_was_taken_away_meanwhile_adds_none(store: SqliteStore) -> None:
+    """R16: root removes the stolen phone while its thief enrols another one."""
+    enrol(store, PHONE, recovery())
+    session = Session(store)
+
+    def removed(prompt: str) -> str:
+        do(store, Remove(ALICE, PHONE.id))
+        return session.app(prompt)
+
+    session.world.type(RIGHT, removed)
+    assert refused(session.enroll).code == "refused"
+    assert [c.factor for c in alice(store).credentials] == ["recovery"]
 
 
 def test_a_store_that_does_not_take_it_shows_no_recovery_codes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import pytest
 from flows import ALICE, FACTORS_AND_KEY, Memory, account, key
@@ -24,9 +24,9 @@ from peers import (
 
 from pam_mfa import wire
 from pam_mfa.config import Rule, Settings
-from pam_mfa.conversation import Aborted, DeviceReply, DeviceTouch, Expired
+from pam_mfa.conversation import Aborted, Answer, DeviceReply, DeviceTouch, Expired, Wait
 from pam_mfa.errors import StoreError
-from pam_mfa.outcome import Outcome
+from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.service.session import Session
 from pam_mfa.wire import Type
 
@@ -175,6 +175,17 @@ def test_a_reply_that_was_sent_ahead_is_out_of_turn() -> None:
     one = committing().reply(RIGHT)
     held(one).release()
     assert one.outcome is Outcome.UNAVAILABLE
+
+
+def test_a_reply_that_no_prompt_asked_for_never_reaches_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the flow would take it."""
+
+    def gullible(*_: object) -> Generator[Wait, object, Verdict]:
+        event = yield Wait(None, 30, skippable=True)
+        return Verdict(Outcome.GRANTED if isinstance(event, Answer) else Outcome.DENIED, "whatever")
+
+    monkeypatch.setattr("pam_mfa.service.transaction.login", gullible)
+    assert peer().hello().reply(RIGHT).outcome is not Outcome.GRANTED
 
 
 # ---------------------------------------------------------------------------------------------- devices
