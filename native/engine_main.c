@@ -175,7 +175,6 @@ static void start_python(const char *role) {
 }
 
 int main(int argc, char **argv) {
-    const pid_t parent = getppid();
     const enum role role = role_of(argc, argv);
     const int root = getuid() == 0 && geteuid() == 0, by_systemd = role == SERVICE && getenv("LISTEN_FDS");
     const int session = role == ENGINE || role == MANAGE;
@@ -196,8 +195,6 @@ int main(int argc, char **argv) {
     else
         start_engine(role, account);
     drop_to(account);
-    if (session)
-        die_with(parent);
     for (int i = 0; i < 3; i++)
         unsetenv((const char *[]){"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"}[i]);
     if (session && (errno = watchdog_arm(SESSION_FD, role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS)))

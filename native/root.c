@@ -248,9 +248,3 @@ void drop_to(struct account account) {
     if (setuid(0) == 0 || setgid(0) == 0)
         die("could become root again");
 }
-
-void die_with(pid_t parent) {
-    must(prctl(PR_SET_PDEATHSIG, SIGKILL), "PR_SET_PDEATHSIG");
-    if (getppid() != parent)
-        die("who started this has ended");
-}

@@ -40,7 +40,5 @@ int listen_on(const char *name, uid_t owner, mode_t mode);
 void start_password_helper(int listener);
 /* Becomes `account` for good: ids, groups, capabilities, no new privileges, not dumpable. */
 void drop_to(struct account account);
-/* Ends when `parent` does, at once where it already has. After drop_to(), as a change of ids takes the wish back. */
-void die_with(pid_t parent);
 
 #endif

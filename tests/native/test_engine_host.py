@@ -1,15 +1,13 @@
-"""What the host program would leave to the engine: its limits, its scheduling, and an engine without a starter."""
+"""What the host program would leave to the engine: its limits and its scheduling."""
 
 from __future__ import annotations
 
 import os
 import resource
-import socket
 from pathlib import Path
 
 import pytest
-from machine import DEADLINE
-from native.engine_machine import ENGINE, StubMachine
+from native.engine_machine import StubMachine
 
 
 def without(capability: str) -> str:
@@ -76,18 +74,3 @@ def test_limits_and_scheduling_of_the_host_hold_nothing_up(box: StubMachine) -> 
         assert report[name] == [hard, hard], name
     assert (report["STACK"][0], report["thread"]) == (STACK, STACK)
     assert (report["nice"], report["scheduler"], report["io"]) == (0, os.SCHED_OTHER, 0)
-
-
-@pytest.mark.parametrize("flags", [[], ["--manage"]])
-def test_the_engine_ends_with_who_started_it(box: StubMachine, flags: list[str]) -> None:
-    """Its client lives on and holds the session open: only the starter's end can end it."""
-    box.stub("def run(role, sockets): import os; os.write(3, b'{}'); os.read(3, 1); return 0\n")
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        ours.settimeout(DEADLINE)
-        with theirs:
-            starter = box.start([ENGINE, *flags], theirs, before='set -- /bin/sh -c \'"$@"; :\' starter "$@"')
-        assert ours.recv(100) == b"{}"
-        starter.kill()
-        starter.wait(DEADLINE)
-        assert ours.recv(100) == b""
