@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,23 @@ RULES = [
     Rule(methods=("key", "totp")),
     Rule(methods=("recovery", "key"), unenrolled=Unenrolled.ALLOW, exempt_groups=frozenset({"rescue"})),
 ]
-PEOPLE = [("alice", ALICE), ("bob", BOB), ("dave", NOBODY), ("mallory", None), ("alice", BOB), ("mallory", ALICE)]
+PEOPLE = [
+    ("alice", ALICE),
+    ("bob", BOB),
+    ("dave", NOBODY),
+    ("mallory", None),
+    ("alice", BOB),
+    ("mallory", ALICE),
+    ("bob", NOBODY),
+    ("bob", None),
+]
+STEP = Clock().wall // 30
+PAST = {
+    "fresh": account(PHONE, KEY, recovery()),
+    "used": account(replace(PHONE, mark=STEP + 1), replace(KEY, mark=9), recovery(mark=1023)),
+    "waiting": account(PHONE, KEY, recovery(), failures=6, last=Clock()()),
+    "disabled": account(PHONE, KEY, recovery(), failures=100, last=Clock()()),
+}
 # What a world out of its mind may answer. An acceptance is not among it: the store's word is believed.
 NONSENSE: list[Answered] = [
     StoreError("full"),
@@ -113,10 +130,20 @@ class Login(RuleBasedStateMachine):
         peer=st.sampled_from([0, 0, 0, ALICE, BOB]),
         groups=st.sampled_from([frozenset(), frozenset({"rescue"})]),
         required=st.booleans(),
+        guest=st.sampled_from([*PEOPLE[:1] * 4, *PEOPLE]),
+        past=st.sampled_from(["fresh", *PAST]),
     )
-    def connect(self, policy: Rule, peer: int, groups: frozenset[str], required: bool) -> None:
-        self.policy, self.groups = policy, groups
-        store = Memory(account(PHONE, KEY, recovery()), account(totp("bobs", BOB, "bob", secret=b"b" * 20), uid=BOB))
+    def connect(
+        self,
+        policy: Rule,
+        peer: int,
+        groups: frozenset[str],
+        required: bool,
+        guest: tuple[str, int | None] = PEOPLE[0],
+        past: str = "fresh",
+    ) -> None:
+        self.policy, self.guest = policy, guest
+        store = Memory(PAST[past], account(totp("bobs", BOB, "bob", secret=b"b" * 20), uid=BOB))
         self.world = World(store, {name: groups for name, _ in PEOPLE})
         settings = Settings(policy=policy, audit_required=required)
         self.peer = Peer(backend=self.world, settings=settings, uid=peer, factors=FACTORS_AND_KEY)
@@ -143,7 +170,7 @@ class Login(RuleBasedStateMachine):
             elif isinstance(want, Wait):
                 self.world.touch(-1, DeviceReply(KEY.material))
             elif want is None:
-                self.hello(("alice", ALICE), 0, "sshd")
+                self.hello(self.guest, 0, "sshd")
 
     # ------------------------------------------------------------------------------------------- the peer
 
@@ -234,7 +261,7 @@ class Login(RuleBasedStateMachine):
 
 TestLogin = Login.TestCase
 TestLogin.settings = tried(
-    max_examples=300, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=1000, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
