@@ -138,12 +138,15 @@ class SiteMachine:
         """Until no login is under way. Raises TimeoutError."""
         wait_for("the end of the login's session", self.idle)
 
+    def outcomes(self, count: int) -> list[str]:
+        """The outcomes of the logins so far, once there are `count`: the service writes a record after its verdict."""
+        wait_for(f"{count} audit records", lambda: len(records(self.machine)) >= count)
+        return [record["outcome"] for record in records(self.machine)]
+
     def last_record(self, count: int) -> dict[str, str]:
         """The audit record of login number `count`; none came after it."""
-        wait_for(f"{count} audit records", lambda: len(records(self.machine)) >= count)
-        found = records(self.machine)
-        assert len(found) == count, found
-        return found[-1]
+        assert len(self.outcomes(count)) == count
+        return records(self.machine)[-1]
 
     def reachable(self) -> bool:
         """Whether sshd still takes connections."""
