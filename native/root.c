@@ -26,7 +26,7 @@
 #define RUN_DIRECTORY "/run/pam-mfa"
 #define STATE_DIRECTORY "/var/lib/pam-mfa"
 #define PASSWORD_HELPER PAM_MFA_LIBEXEC "/pam-mfa-password"
-enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096, FEWEST_FILES = 64, STACK = 8 << 20 };
+enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096, FEWEST_FILES = 16, STACK = 8 << 20 };
 
 void die(const char *format, ...) {
     char line[512];
