@@ -38,7 +38,7 @@ def test_without_the_right_to_raise_what_is_left_is_taken(
 
 
 def test_too_few_open_files_are_refused_before_python_starts(box: StubMachine) -> None:
-    ended = box.session(before=f"ulimit -n 63; {without('sys_resource')}")
+    ended = box.session(before=f"ulimit -n 15; {without('sys_resource')}")
     assert (ended.status, ended.report) == (1, {})
     assert "16 open files" in ended.stderr
 
