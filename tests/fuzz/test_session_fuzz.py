@@ -250,13 +250,19 @@ class Login(RuleBasedStateMachine):
             assert groups or (self.policy.unenrolled is Unenrolled.ALLOW and not found.credentials)
 
     def teardown(self) -> None:
+        try:
+            if hasattr(self, "peer"):
+                self._end()
+        finally:
+            self.patch.undo()
+
+    def _end(self) -> None:
         self.clock.sleep(200, self.peer.session)
         for done in self.peer.link.waiting or []:
             done()
         assert self._over()
         self.it_ends_once()
         self.it_lets_in_only_whom_it_may()
-        self.patch.undo()
 
 
 TestLogin = Login.TestCase
