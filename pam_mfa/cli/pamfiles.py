@@ -187,12 +187,15 @@ class _Entry:
 def logical_lines(text: str, name: str) -> Iterator[tuple[int, str]]:
     """Lines with continuations joined and comments gone, each with the number it starts at.
 
-    Raises Unreadable where the file ends within a continued line.
+    Raises Unreadable where a line is continued by the end of the file, or by an empty one: libpam 1.5 passes over
+    that, 1.6 ends the line there.
     """
     start, joined = 0, ""
     for number, physical in enumerate(text.split("\n"), 1):
         line, comment, _ = physical.partition("\0")[0].partition("#")
         line = line.strip(SPACE)
+        if not line and joined:
+            break
         if not line:
             continue
         start = start if joined else number
@@ -202,7 +205,7 @@ def logical_lines(text: str, name: str) -> Iterator[tuple[int, str]]:
             yield start, joined + line
             joined = ""
     if joined:
-        raise Unreadable(f"{name} ends within a continued line")
+        raise Unreadable(f"{name}:{start} is continued by an empty line: remove the \\ at its end")
 
 
 def token(text: str) -> tuple[str | None, str]:

@@ -39,6 +39,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "newer": (statement("PRAGMA user_version = 99"), "store_schema"),
     "readable by others": (shell(f"chmod 0644 {STORE}"), "store_unavailable"),
     "folder writable by others": (shell(f"chmod 0777 {FOLDER}"), "store_unavailable"),
+    "unreadable": (shell(f"chmod 0000 {STORE}"), "store_unavailable"),
     "another owner": (shell(f"chown root:root {STORE}"), "store_unavailable"),
     "a link": (shell(f"mv {STORE} {STORE}.real; ln -s {STORE}.real {STORE}"), "store_unavailable"),
 }

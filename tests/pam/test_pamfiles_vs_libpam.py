@@ -90,7 +90,7 @@ likely = st.sampled_from(["success", "ignore", "auth_err", "authinfo_unavail", "
 codes = st.one_of(likely, st.sampled_from(CODES))
 modules = st.one_of(codes.map("pam_debug.so auth={}".format), st.sampled_from(list(ANSWERS)))
 kinds = st.sampled_from(["auth"] * 8 + ["-auth", "AUTH", "account", "auht"])
-gaps = st.sampled_from([" "] * 6 + ["\t", "  \t", " \\\n", " \\ \n\n# between\n"])
+gaps = st.sampled_from([" "] * 6 + ["\t", "  \t", " \\\n", " \\ \n \\\n"])
 tails = st.sampled_from(["\n"] * 5 + ["  # why\n", " # not continued \\\n", "\n\n#\n"])
 entries = st.tuples(kinds, gaps, controls, gaps, modules, tails).map("".join)
 

@@ -51,7 +51,18 @@ def test_substacks_are_one_level_deeper() -> None:
     ]
 
 
-@pytest.mark.parametrize("texts", [{}, {"sudo": "@include absent"}, {"sudo": "@include sudo"}, {"sudo": "auth x \\"}])
+REFUSED: list[dict[str, str]] = [
+    {},
+    {"sudo": "@include absent"},
+    {"sudo": "@include sudo"},
+    {"sudo": "auth x \\"},
+    {"sudo": "auth x \\\n"},
+    {"sudo": "auth required \\\n\npam_permit.so"},
+    {"sudo": "auth required \\\n # why\npam_permit.so"},
+]
+
+
+@pytest.mark.parametrize("texts", REFUSED)
 def test_what_libpam_refuses_as_a_whole(texts: dict[str, str]) -> None:
     with pytest.raises(Unreadable):
         pamfiles.stacks("sudo", texts.get)
