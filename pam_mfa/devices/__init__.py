@@ -1,0 +1,1 @@
+"""Authenticators and cards, and the service that talks to them (README.md)."""
