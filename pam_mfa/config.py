@@ -6,7 +6,6 @@ setting that is silently not applied is a rule that its administrator believes i
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -236,6 +235,8 @@ class _Reading:
         for key in table:
             if key in known:
                 continue
+            import difflib  # a good file does not pay for it
+
             near = difflib.get_close_matches(key[:MAX_NAME], known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}"
             self._problem(_join(path, key), f"unknown key; {hint}")

@@ -11,13 +11,13 @@ Imports stay inside the roles: each start pays for what it uses.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from . import wire
 from .audit import Log, Record, system_log
@@ -26,6 +26,7 @@ from .service.channel import Backend
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
 from .service.session import Session
+from .service.system import peer_uid
 from .store.base import Store
 
 SESSION_FD = 3
@@ -68,8 +69,6 @@ def one_session(role: str) -> int:
 
 def _session(role: str, link: EngineLink, base: Base) -> Session:
     # The C part runs for root alone, and the socket on descriptor 3 comes from that process.
-    from .service.password import peer_uid
-
     uid = peer_uid(link.connection)
     if role == "manage":
         from .service.manage import Management
@@ -128,7 +127,7 @@ def prepare() -> int:
     from .store.sqlite_setup import create, migrate
 
     base = Base("engine", take_key())
-    if Path(STORE).exists():
+    if os.path.exists(STORE):
         migrate(STORE, base.sealer)
     else:
         create(STORE, base.sealer)

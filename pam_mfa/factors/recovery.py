@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,6 +57,8 @@ class Recovery:
 
     def enrol(self, enrolment: Enrolment) -> Steps[Made]:
         """Flow: make the set; there is nothing to prove, its user is only about to get it."""
+        import secrets  # a login makes no codes
+
         codes = ["".join(secrets.choice(ALPHABET) for _ in range(LENGTH)) for _ in range(SET)]
         material = b"".join(self._mac(code.encode()) for code in codes)
         yield from ()

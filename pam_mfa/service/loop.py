@@ -22,8 +22,8 @@ from . import password, system
 from .budget import Budget
 from .channel import Backend, Done, found, stored
 from .manage import Management
-from .password import peer_uid
 from .session import Ground, Session
+from .system import peer_uid
 from .transaction import Transaction
 
 KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "manage": Management}

@@ -9,6 +9,7 @@ import struct
 from .. import wire
 from ..conversation import Checked, CheckPassword
 from ..errors import LookupFailed, ProtocolError
+from .system import peer_uid
 
 SOCKET = "/run/pam-mfa/password.sock"
 SECONDS = 35.0  # the helper ends PAM after 30
@@ -53,9 +54,3 @@ def _proven(packet: bytes, nonce: bytes) -> bool:
 def _must_be_root(link: socket.socket) -> None:
     if peer_uid(link) != 0:
         raise ProtocolError("the password helper is not root's")
-
-
-def peer_uid(link: socket.socket) -> int:
-    """The uid of a socket's peer, as the kernel says (SO_PEERCRED)."""
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3I", credentials)[1])

@@ -5,7 +5,7 @@ Whoever owns a session - the service's loop, the engine's poll, a test - hands i
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -74,7 +74,7 @@ class Session:
     """
 
     def __init__(self, link: Link, ground: Ground, peer_uid: int) -> None:
-        self.id = secrets.token_hex(16)
+        self.id = os.urandom(16).hex()
         self.over = False
         self._link = link
         self._ground = ground

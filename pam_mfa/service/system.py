@@ -1,10 +1,12 @@
-"""What the service asks of the machine: clocks, and the user database in threads that may hang."""
+"""What the service asks of the machine: clocks, who a peer is, and the user database in threads that may hang."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
+import socket
+import struct
 import time
 from functools import cache
 
@@ -13,6 +15,7 @@ from ..errors import LookupFailed
 from ..throttle import Instant
 
 LOOK_UP_SECONDS = 2.0
+_UCRED = struct.Struct("=3I")
 
 
 @cache
@@ -55,3 +58,9 @@ def _groups(user: str) -> LookedUp:
         except KeyError:
             continue  # a group without a name cannot be named by a rule
     return LookedUp(user, frozenset(names))
+
+
+def peer_uid(link: socket.socket) -> int:
+    """The uid of a socket's peer, as the kernel says (SO_PEERCRED)."""
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return int(_UCRED.unpack(credentials)[1])

@@ -17,7 +17,8 @@ from pam_mfa.conversation import Checked, CheckPassword
 from pam_mfa.errors import LookupFailed
 from pam_mfa.outcome import Outcome
 from pam_mfa.service import password
-from pam_mfa.service.password import PROVEN, check, peer_uid
+from pam_mfa.service.password import PROVEN, check
+from pam_mfa.service.system import peer_uid
 
 NOT_PROVEN = 0x69
 DEADLINE = 20.0
