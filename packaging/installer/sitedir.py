@@ -13,6 +13,7 @@ from steps import BUILD, LIB, PROJECT, StepFailed, environment, report, run
 
 REQUIREMENTS = PROJECT / "packaging/requirements.txt"
 BUILD_REQUIREMENTS = PROJECT / "packaging/requirements-build.txt"
+SOURCE_REQUIREMENTS = PROJECT / "packaging/requirements-source.txt"  # nobody publishes Linux wheels of these
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -22,7 +23,7 @@ def sources() -> list[Path]:
     for folder in ("pam_mfa", "native"):
         found += (PROJECT / folder).rglob("*")
     named = [path for path in found if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md"]
-    return [*named, REQUIREMENTS, BUILD_REQUIREMENTS]
+    return [*named, REQUIREMENTS, BUILD_REQUIREMENTS, SOURCE_REQUIREMENTS]
 
 
 def build(root: Path) -> Path:
@@ -77,13 +78,20 @@ def wheel() -> Path:
 
 
 def fill(site: Path, ours: Path) -> None:
-    """Unpack the pinned wheels, then ours, into a new directory."""
-    pip: list[str | Path] = [BUILD / "tools/bin/pip", "install", "--no-compile", "--only-binary", ":all:"]
+    """Unpack the pinned wheels, then those built here, then ours, into a new directory."""
+    pip: list[str | Path] = [BUILD / "tools/bin/pip", "install", "--no-compile", "--target", site]
+    wheels: list[str | Path] = [*pip, "--only-binary", ":all:"]
+    pinned_by = "--require-hashes", "--requirement"
     run(
-        [*pip, "--target", site, "--require-hashes", "--requirement", REQUIREMENTS],
+        [*wheels, *pinned_by, REQUIREMENTS],
         f"pip could not install {REQUIREMENTS.name}: is the package index within reach?",
     )
-    run([*pip, "--target", site, "--no-deps", "--no-index", ours], "pip could not unpack our own wheel, see above")
+    run(
+        [*pip, "--no-binary", ":all:", "--no-build-isolation", "--no-deps", *pinned_by, SOURCE_REQUIREMENTS],
+        f"pip could not build {SOURCE_REQUIREMENTS.name}, see above",
+        environment(BUILD / "tools/bin"),
+    )
+    run([*wheels, "--no-deps", "--no-index", ours], "pip could not unpack our own wheel, see above")
     for unused in [site / "bin", site / "share", *site.rglob("__pycache__")]:
         shutil.rmtree(unused, ignore_errors=True)
 
