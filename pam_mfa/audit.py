@@ -43,8 +43,9 @@ class Record:
     """What happened, for the log.
 
     Args:
-        event: "login", or the management request: "enroll", "remove" and so on.
-        outcome: how it ended; None for a management request that was carried out.
+        event: "login", the management request ("enroll", "remove" and so on), or "alert": what a session met on its
+            way that an administrator must know at once.
+        outcome: how it ended; None for a management request that was carried out, and for an alert.
         reason: one machine-readable word.
         role: who wrote this: "service", "engine" or "manage".
         service, user, uid, rhost, tty: as in wire.Hello.
@@ -108,6 +109,8 @@ def render(record: Record) -> Fields:
     }
     own = {f"PAM_MFA_{name}": escape(value) for name, value in known.items() if value}
     priority = WARNING if record.outcome in CONCERNING else NOTICE
+    if record.event == "alert":
+        priority = ALERT
     return _common(_message(own), priority) | own
 
 

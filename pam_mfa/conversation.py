@@ -7,6 +7,7 @@ value is the verdict. Whoever drives it (the service's loop, the engine's poll, 
     Read, Commit     -> Found, Committed         Show           -> Shown
     LookUp           -> LookedUp                 CheckPassword  -> Checked
     Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
+    HangUp, Alert    -> Shown
     any of them      -> Aborted or Expired
 
 A driver that cannot do what is wanted throws a PamMfaError into the flow instead.
@@ -68,9 +69,11 @@ class Commit:
 class Wait:
     """Wait for a device: start `request`, or with None go on with the one that runs, or just let time pass.
 
-    Its end is Expired, which the flow expects and handles: no device is also an answer.
+    Its end is Expired, which the flow expects and handles: no device is also an answer. A request runs on while its
+    flow wants other things, until there is a new one, the flow hangs up, or ends.
 
     Args:
+        request: of devices/base.py: one that begins, or a follow-up of the one that runs.
         seconds: how long.
         skippable: the user may end it.
     """
@@ -78,6 +81,26 @@ class Wait:
     request: object | None
     seconds: float
     skippable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Let go of the devices: what they were asked for is cancelled, and none blinks any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Have the audit trail tell an administrator at once, however the session goes on.
+
+    Args:
+        reason: one machine-readable word.
+        factor, credential, label: what it is about.
+    """
+
+    reason: str
+    factor: str
+    credential: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +131,7 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Tell, Warn or Show was passed on."""
+    """Tell, Warn, Show or Alert was passed on; the devices are let go of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +172,13 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTouch:
-    """The device waits for its user's touch."""
+    """A device waits for its user's touch.
 
-    name: str = ""
+    Args:
+        touch: which one, and what for: a fixed structure of devices/base.py.
+    """
+
+    touch: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +210,7 @@ class Expired:
     """The session's deadline, or the wait's, has passed."""
 
 
-Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | LookUp | CheckPassword | Show
+Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | LookUp | CheckPassword | Show | Alert
 Told = Shown | Answer | Found | Committed | LookedUp | Checked | Skipped | Aborted | Expired
 Event = Told | DeviceTouch | DeviceReply | DeviceGone
 
@@ -237,3 +264,8 @@ def warn(text: str) -> Steps[None]:
 def show(**record: Any) -> Steps[None]:
     """Sub-flow: hand a record to the CLI."""
     expect((yield Show(record)), Shown)
+
+
+def hang_up() -> Steps[None]:
+    """Sub-flow: let go of the devices."""
+    expect((yield HangUp()), Shown)

@@ -15,8 +15,10 @@ from ..conversation import (
     Event,
     Expired,
     Found,
+    HangUp,
     LookUp,
     Read,
+    Shown,
     Steps,
     Wait,
     Want,
@@ -43,14 +45,18 @@ class Backend(Protocol):
     def wait(self, want: Wait, done: Done) -> None:
         """The one that need not call `done`: the session ends a wait that lasts too long."""
 
+    def hang_up(self, done: Done) -> None:
+        """Let go of the devices. Where there are none nothing is to be done."""
+        done(Shown())
+
 
 class Channel(Generic[T]):
     """One flow and its driver.
 
     Args:
         flow: the generator, not yet started.
-        backend: does Read, Commit, LookUp, CheckPassword.
-        say: passes Tell, Warn, Ask, AskSecret, Show on to the peer; returns the event of what needs no
+        backend: does Read, Commit, LookUp, CheckPassword, Wait, HangUp.
+        say: passes Tell, Warn, Ask, AskSecret, Show, Alert on to the peer; returns the event of what needs no
             answer, None for what the peer will answer.
         finish: called once with what the flow returned, or with the exception that ended it.
     """
@@ -142,6 +148,8 @@ class Channel(Generic[T]):
                 self._backend.check_password(want, done)
             case Wait():
                 self._backend.wait(want, done)
+            case HangUp():
+                self._backend.hang_up(done)
             case _:
                 return self._say(want)
         return None

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from .. import credentials, wire
 from ..audit import Record
-from ..conversation import Aborted, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
+from ..conversation import Aborted, Alert, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
 from ..enroll import Caller, Desk, enroll
 from ..errors import AbortedError, ConfigError, PamMfaError, PeerFull, ProtocolError, RefusedError
+from ..outcome import Outcome
 from .channel import Channel
 from .session import Session
 from .transaction import verdict_of
@@ -85,6 +87,11 @@ class Management(Session):
         return self._peer_uid, found.name
 
     def _say(self, want: Want) -> Event | None:
+        if isinstance(want, Alert):
+            about = self._record("alert", None, want.reason)
+            about = replace(about, factor=want.factor, credential=want.credential, label=want.label)
+            self._link.record(about, False, lambda written: None)
+            return Shown()
         if not isinstance(want, Show):
             return super()._say(want)
         part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
@@ -123,7 +130,9 @@ class Management(Session):
         answer = answer_of(end)
         if self._verb not in RECORDED:
             return self._done(answer)
-        self._link.record(self._record(end, answer), False, lambda written: self._done(answer))
+        failure = None if answer["ok"] else verdict_of(end)
+        outcome, reason = (failure.outcome, failure.reason) if failure else (None, "done")
+        self._link.record(self._record(self._verb, outcome, reason), False, lambda written: self._done(answer))
 
     def _done(self, answer: Mapping[str, Any]) -> None:
         with suppress(ProtocolError):  # nobody is there any more
@@ -131,12 +140,11 @@ class Management(Session):
                 return
         self._close()
 
-    def _record(self, end: object, answer: Mapping[str, Any]) -> Record:
-        failure = None if answer["ok"] else verdict_of(end)
+    def _record(self, event: str, outcome: Outcome | None, reason: str) -> Record:
         return Record(
-            event=self._verb,
-            outcome=failure.outcome if failure else None,
-            reason=failure.reason if failure else "done",
+            event=event,
+            outcome=outcome,
+            reason=reason,
             role="manage",
             service="",
             user=self._user,

@@ -5,11 +5,12 @@ fresh --HELLO--> introduced --all AUTHINFO--> running --the flow ends--> over
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import Aborted
+from ..conversation import Aborted, Alert, Event, Shown, Want
 from ..errors import ConfigError, PamMfaError, ProtocolError
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
@@ -54,6 +55,13 @@ class Transaction(Session):
         flow = login(request, ground.settings, ground.factors, ground.now)
         channel = Channel(flow, self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
+
+    def _say(self, want: Want) -> Event | None:
+        if not isinstance(want, Alert):
+            return super()._say(want)
+        about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
+        self._link.record(replace(self._record(about), event="alert", outcome=None), False, lambda written: None)
+        return Shown()
 
     def _finish(self, end: Verdict | BaseException) -> None:
         """Tell the verdict and record it; with `audit = "required"` the record comes first, and has to be written."""
