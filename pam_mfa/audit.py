@@ -11,13 +11,9 @@ import re
 import select
 import socket
 import stat
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from .outcome import Outcome
@@ -29,7 +25,6 @@ AUTHPRIV = 10  # syslog facility, RFC 5424 section 6.2.1
 ALERT, WARNING, NOTICE = 1, 4, 5
 FIELD_LIMIT = 256
 ALERT_LIMIT = 2000
-QUEUE_SIZE = 1000
 PATIENCE = 0.5
 PLAIN = re.compile(r"[ !#-\[\]-~]*", re.ASCII)  # printable ASCII without quote and backslash
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -153,7 +148,7 @@ class Datagram:
     def write(self, fields: Fields) -> bool:
         """Whether the socket took the record."""
         data = self._form(fields)
-        for _ in range(2):  # a reader that was restarted refuses the old connection once
+        for _ in range(2 if self._socket else 1):  # a reader that was restarted refuses the old connection once
             try:
                 self._connected().send(data)
             except (BlockingIOError, TimeoutError):
@@ -252,107 +247,6 @@ def syslog_form(fields: Fields) -> bytes:
     when = f"{MONTHS[now.tm_mon - 1]} {now.tm_mday:2d} {now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d}"
     level = AUTHPRIV * 8 + int(fields["PRIORITY"])
     return f"<{level}>{when} {NAME}[{os.getpid()}]: {fields['MESSAGE']}".encode("ascii")
-
-
-Callback = Callable[[bool], None]
-
-
-class Trail:
-    """Audit for the service: a bounded queue and one thread that writes, so that the event loop never does.
-
-    Args:
-        log: where the records go; from now on the thread's alone.
-        size: how many records may wait.
-    """
-
-    def __init__(self, log: Log, size: int = QUEUE_SIZE) -> None:
-        self._log = log
-        self._size = size
-        self._queue: deque[tuple[Callable[[], Fields], Callback | None]] = deque()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._lost = 0
-        self._told = 0
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
-        self._thread.start()
-
-    @property
-    def lost(self) -> int:
-        """How many records could not be written since the start."""
-        with self._changed:
-            return self._lost
-
-    def put(self, record: Record) -> bool:
-        """Queue a record. False, and counted as lost, where the queue is full or stopped."""
-        return self._put(partial(render, record), None)
-
-    def alert(self, text: str) -> bool:
-        """Queue something that an administrator must act on at once."""
-        return self._put(partial(render_alert, text), None)
-
-    def put_and_wait(self, record: Record, callback: Callback) -> None:
-        """Queue a record and be called exactly once with whether it was written.
-
-        The call comes from the writing thread, or at once from this one where the queue is full or stopped.
-        """
-        if not self._put(partial(render, record), callback):
-            callback(False)
-
-    def stop(self, timeout: float) -> bool:
-        """Write what is queued, for at most `timeout` seconds; whether nothing was left."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._thread.join(timeout)
-        with self._changed:
-            left = list(self._queue)
-            self._queue.clear()
-            self._lost += len(left)
-        for _, callback in left:
-            _call(callback, False)
-        return not left and not self._thread.is_alive()
-
-    def _put(self, fields: Callable[[], Fields], callback: Callback | None) -> bool:
-        with self._changed:
-            if self._stopping or len(self._queue) >= self._size:
-                self._lost += 1
-                return False
-            self._queue.append((fields, callback))
-            self._changed.notify()
-            return True
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._stopping)
-                if not self._queue:
-                    break
-                fields, callback = self._queue.popleft()
-            self._tell_lost()
-            written = self._send(fields)
-            with self._changed:
-                self._lost += not written
-            _call(callback, written)
-        self._tell_lost()
-        self._log.close()
-
-    def _tell_lost(self) -> None:
-        lost = self.lost
-        if lost > self._told and self._send(partial(render_lost, lost - self._told)):
-            self._told = lost
-
-    def _send(self, fields: Callable[[], Fields]) -> bool:
-        try:
-            return self._log.send(fields())
-        except Exception:  # noqa: BLE001 - whatever is wrong with one record, the next must still be written
-            return False
-
-
-def _call(callback: Callback | None, written: bool) -> None:
-    # A callback whose event loop is closed must not end the thread that writes everybody's records.
-    with suppress(Exception):
-        if callback is not None:
-            callback(written)
 
 
 def _common(message: str, priority: int) -> dict[str, str]:

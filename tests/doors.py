@@ -18,7 +18,7 @@ from flows import FACTORS
 from stores import SEALER, discard
 
 from pam_mfa import wire
-from pam_mfa.audit import Fields, Log, Trail
+from pam_mfa.audit import Fields, Log
 from pam_mfa.config import Settings
 from pam_mfa.engine import EngineLink, drive
 from pam_mfa.outcome import Outcome
@@ -28,6 +28,7 @@ from pam_mfa.service.loop import KINDS, LoopBackend, Server
 from pam_mfa.service.session import Ground
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.writer import Writer
+from pam_mfa.trail import Trail
 
 DEADLINE = 60.0  # seconds; for whatever should have happened long before
 NONCE = bytes(range(50, 66))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import threading
 import time
@@ -13,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from .. import wire
-from ..audit import Record, Trail
+from ..audit import Record
 from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
+from ..trail import Trail
 from . import password, system
 from .budget import Budget
 from .channel import Backend, Done, found, stored
@@ -30,7 +32,6 @@ KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "ma
 # Sessions on user and manage from which on only root's hosts are served, and how many one other user may have.
 SHARED_CAP = 256
 USER_CAP = 16
-ACCEPT_AT_ONCE = 64
 PAUSE_SECONDS = 0.1
 SWEEP_SECONDS = 0.5
 LOOK_UP_THREADS = 8
@@ -42,9 +43,10 @@ class Completions:
     """Results from other threads, handed to the loop with one wake-up for all that are there."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
         self._ready: list[Callable[[], None]] = []
         self._lock = threading.Lock()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # costs less than call_soon_threadsafe
+        loop.add_reader(self._bell, self._drain)
 
     def put(self, call: Callable[[], None]) -> None:
         """From any thread: run `call` on the loop."""
@@ -52,9 +54,10 @@ class Completions:
             self._ready.append(call)
             first = len(self._ready) == 1
         if first:
-            self._loop.call_soon_threadsafe(self._drain)
+            os.eventfd_write(self._bell, 1)
 
     def _drain(self) -> None:
+        os.eventfd_read(self._bell)
         with self._lock:
             calls, self._ready = self._ready, []
         for call in calls:
@@ -243,17 +246,17 @@ class Server:
             self._loop.remove_reader(self._listeners[name].fileno())
 
     def _accept(self, name: str) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
-            if name != "priv" and self._shared >= SHARED_CAP:
-                return self._pause(name)
-            try:
-                connection, _ = self._listeners[name].accept()
-            except OSError as problem:
-                if problem.errno in EXHAUSTED:  # the caller waits in the backlog until something was closed
-                    self._pause(name)
-                    self._loop.call_later(PAUSE_SECONDS, self._resume, name)
-                return
-            self._welcome(name, connection)
+        """One connection at a time: the loop comes back for the next, after a look at everybody else's."""
+        if name != "priv" and self._shared >= SHARED_CAP:
+            return self._pause(name)
+        try:
+            connection, _ = self._listeners[name].accept()
+        except OSError as problem:
+            if problem.errno in EXHAUSTED:  # the caller waits in the backlog until something was closed
+                self._pause(name)
+                self._loop.call_later(PAUSE_SECONDS, self._resume, name)
+            return
+        self._welcome(name, connection)
 
     def _welcome(self, name: str, connection: socket.socket) -> None:
         try:

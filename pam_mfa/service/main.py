@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..audit import Trail, system_log
+from ..audit import system_log
 from ..conversation import Expired
 from ..errors import ConfigError, StoreError
 from ..store.writer import Writer
+from ..trail import Trail
 from .ground import Base, take_key
 from .loop import KINDS, LoopBackend, Server
 from .notify import Notifier, from_environment

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import StoreError
-from .base import DECOY_UID, Operation, Query
+from .base import DECOY_UID, Attempt, Operation, Query
 from .seal import Sealer
 from .sqlite_file import (
     PAGE_BYTES,
@@ -33,6 +33,8 @@ from .sqlite_setup import grow
 # Every open connection, so that forgetting a store never closes one: the last connection to close deletes
 # the write-ahead log, and with it the room that lets logins go on when the disk is full.
 _open: list[sqlite3.Connection] = []
+
+SAVEPOINT = ("SAVEPOINT one",), ("ROLLBACK TO one", "RELEASE one"), ("RELEASE one",)
 
 
 class SqliteStore:
@@ -63,8 +65,10 @@ class SqliteStore:
 
     def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
         """Run each tuple of operations in its own savepoint, then commit them all at once. Raises StoreError."""
-        with self._change() as db:
-            return [self._run(db, operations) for operations in batch]
+        # Answers change rows in place; anything else may need room.
+        grows = not all(isinstance(operation, Attempt) for operations in batch for operation in operations)
+        with self._change(grows) as db:
+            return [self._run(db, operations, alone=len(batch) == 1) for operations in batch]
 
     def prepare(self, factors: Iterable[str] = ()) -> None:
         """What a service does once at its start, and a login never: rows for the decoy, room on the disk.
@@ -75,33 +79,36 @@ class SqliteStore:
         Raises:
             StoreError: there was no room; logins go on as long as there is.
         """
-        with self._change() as db:
+        with self._change(grows=True) as db:
             for factor in factors:
                 add_tally(db, DECOY_UID, factor)
         # Whoever holds the write lock is the only one who writes to the log.
-        with self._change():
+        with self._change(grows=False):
             grow(f"{self._path}-wal", WAL_BYTES)
 
-    def _run(self, db: sqlite3.Connection, operations: tuple[Operation, ...]) -> tuple[Any, ...] | Exception:
-        db.execute("SAVEPOINT one")
+    def _run(
+        self, db: sqlite3.Connection, operations: tuple[Operation, ...], alone: bool
+    ) -> tuple[Any, ...] | Exception:
+        """One tuple: undone by itself where it fails. The only one of its transaction needs no savepoint for that."""
+        begin, undo, end = ((), ("ROLLBACK", "BEGIN"), ()) if alone else SAVEPOINT
+        _execute(db, begin)
         try:
             results = tuple(OPERATIONS[type(operation)](db, self._sealer, operation) for operation in operations)
         except Exception as error:
             if not is_local(error) or not db.in_transaction:
                 raise
-            db.execute("ROLLBACK TO one")
-            db.execute("RELEASE one")
+            _execute(db, undo)
             return error if isinstance(error, StoreError) else as_store_error(error, self._path)
-        db.execute("RELEASE one")
+        _execute(db, end)
         return results
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _change(self, grows: bool) -> Iterator[sqlite3.Connection]:
         """A transaction that writes. The log is emptied into the file, so the file must have the room first."""
         with self._transaction("BEGIN IMMEDIATE") as db:
-            pages = page_count(db)
+            pages = page_count(db) if grows else 0
             yield db
-            if (grown := page_count(db)) > pages:
+            if grows and (grown := page_count(db)) > pages:
                 self._reserve(pages, grown)
 
     def _reserve(self, pages: int, grown: int) -> None:
@@ -162,3 +169,8 @@ class SqliteStore:
         else:
             self._file = None
         return db
+
+
+def _execute(db: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        db.execute(statement)

@@ -146,7 +146,7 @@ def _keep_growing(path: str, done: threading.Event) -> None:
     size = os.stat(f"{path}-wal").st_size
     while not done.wait(0.001):  # SQLite's locks are not fair
         size += 8192
-        with store._change():
+        with store._change(grows=False):
             sqlite_setup.grow(f"{path}-wal", size)
     discard(store)
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from pam_mfa import audit
-from pam_mfa.audit import Log, Record, Trail, render
+from pam_mfa.audit import Log, Record, render
+from pam_mfa.trail import Trail
 from pam_mfa.outcome import Outcome
 
 DEADLINE = 20.0

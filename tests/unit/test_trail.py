@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pam_mfa.audit import Fields, Log, Record, Trail
+from pam_mfa.audit import Fields, Log, Record
 from pam_mfa.outcome import Outcome
+from pam_mfa.trail import Trail
 
 DEADLINE = 20.0
 
@@ -249,3 +250,36 @@ def test_alerts_go_the_same_way(memory: Memory) -> None:
     assert trail.stop(DEADLINE) is True
     assert memory.written[0]["MESSAGE"] == "config.toml: audit: unknown"
     assert memory.written[0]["PRIORITY"] == "1"
+
+
+def test_records_gather_until_somebody_waits_for_one(memory: Memory) -> None:
+    trail = Trail(Log([memory]), linger=DEADLINE * 10)
+    memory.gate.set()
+    answers: list[bool] = []
+    answered = threading.Event()
+    assert trail.put(record(user="first"))
+    assert trail.put(record(user="second"))
+    assert not memory.written
+
+    def done(written: bool) -> None:
+        answers.append(written)
+        answered.set()
+
+    trail.put_and_wait(record(user="third"), done)
+    assert answered.wait(DEADLINE)
+    assert memory.users() == ["first", "second", "third"]
+    assert answers == [True]
+
+
+@pytest.mark.parametrize("end", ["alert", "stop"])
+def test_neither_an_alert_nor_the_end_waits_for_others(memory: Memory, end: str) -> None:
+    trail = Trail(Log([memory]), linger=DEADLINE * 10)
+    assert trail.put(record(user="first"))
+    if end == "alert":
+        assert trail.alert("the store is damaged")
+        assert memory.entered.acquire(timeout=DEADLINE)
+        memory.gate.set()
+    else:
+        memory.gate.set()
+    assert trail.stop(DEADLINE) is True
+    assert memory.users()[0] == "first"
