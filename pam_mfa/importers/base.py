@@ -1,0 +1,123 @@
+"""What every importer gives: one Entry for each key that was found, importable or not, and why not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from ..devices.base import MAX_CREDENTIAL_ID
+
+MAX_FILE = 64 * 1024 * 1024
+MAX_LINE = 64 * 1024
+MAX_RP_ID = 255
+_NAME = re.compile(r"[A-Za-z0-9_@+\\][A-Za-z0-9_.@+\\-]{0,254}\$?")  # as the module takes them
+_PRINTABLE = re.compile(r"[\t -~]*")
+
+
+class Unusable(ValueError):
+    """Something cannot be imported; the text says why and, where there is something to be done, what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A key as it can be taken over.
+
+    Args:
+        user: whose it is.
+        rp_id: relying party id that it was made for, literally: the key knows it by its hash.
+        credential_id: 1 to 1,023 bytes.
+        public_key: COSE_Key (RFC 9053), checked: its point lies on the curve, its size is one we take.
+        algorithm: "es256", "eddsa" or "rs256".
+        verified: PIN or fingerprint were asked for with it.
+        discoverable: it is kept on the device.
+        user_handle: what a discoverable one says of its user; empty where that is not known.
+    """
+
+    user: str
+    rp_id: str
+    credential_id: bytes
+    public_key: bytes = field(repr=False)
+    algorithm: str
+    verified: bool = False
+    discoverable: bool = False
+    user_handle: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of one key, or of one line that holds none.
+
+    Args:
+        line: its number, from 1.
+        user: whose; empty where that cannot be read.
+        imported: the key, None where it cannot be imported.
+        why: why not.
+        note: what will be different from now on.
+    """
+
+    line: int
+    user: str
+    imported: Imported | None = None
+    why: str = ""
+    note: str = ""
+
+
+def lines(data: bytes) -> Iterator[tuple[int, str, str]]:
+    """Number and text of every line, and why it cannot be read, if so. The end of a line may be CR LF."""
+    for number, raw in enumerate(data.split(b"\n"), 1):
+        text = raw[:MAX_LINE].rstrip(b"\r\t ").decode("ascii", errors="replace")
+        if raw.startswith(b"#"):
+            yield number, "#", ""  # a comment; what it says is nobody's business
+        elif len(raw) > MAX_LINE:
+            yield number, "", f"longer than {MAX_LINE} characters"
+        elif not _PRINTABLE.fullmatch(text):
+            yield number, "", "not printable ASCII"
+        else:
+            yield number, text, ""
+
+
+def check_name(name: str) -> str:
+    """`name` if it can be a user's. Raises Unusable."""
+    if not _NAME.fullmatch(name):
+        raise Unusable("no user name in front")
+    return name
+
+
+def check_rp_id(rp_id: str) -> str:
+    """`rp_id` if a key can have been made for it. Raises Unusable."""
+    if not 1 <= len(rp_id) <= MAX_RP_ID or not rp_id.isascii() or not rp_id.isprintable():
+        raise Unusable(f"a relying party id has 1 to {MAX_RP_ID} printable ASCII characters")
+    return rp_id
+
+
+def check_id(credential_id: bytes) -> bytes:
+    """`credential_id` if it has the size of one. Raises Unusable."""
+    if not 1 <= len(credential_id) <= MAX_CREDENTIAL_ID:
+        raise Unusable(f"a credential id has 1 to {MAX_CREDENTIAL_ID} bytes, not {len(credential_id)}")
+    return credential_id
+
+
+def unbase64(text: str, what: str) -> bytes:
+    """Standard base64, padded. Raises Unusable."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Unusable(f"the {what} is not base64") from None
+
+
+def without_shared(entries: Iterable[Entry]) -> list[Entry]:
+    """The same, but a key that somebody above has already is not taken twice."""
+    holders: dict[bytes, Entry] = {}
+    kept = []
+    for entry in entries:
+        imported = entry.imported
+        first = holders.setdefault(imported.credential_id, entry) if imported else entry
+        if first is not entry:
+            whose = "the same key again" if first.user == entry.user else f"the key of {first.user}"
+            hint = "" if first.user == entry.user else "; --shared gives it to both"
+            entry = replace(entry, imported=None, why=f"{whose}, line {first.line}{hint}")
+        kept.append(entry)
+    return kept
