@@ -77,9 +77,11 @@ def test_cose_is_what_cryptography_knows() -> None:
         (publickey.es256, b"\x00" * 64),
         (publickey.es256, b"\x02" + POINT[1:]),
         (publickey.eddsa, b"x" * 31),
+        (publickey.eddsa, b"\x01" + b"\x00" * 31),  # of small order
+        (publickey.eddsa, b"\x02" + b"\x00" * 31),  # no point
         (publickey.rs256, RSA_RAW[:-1]),
         (publickey.rs256, RSA_RAW[:-3] + b"\x00\x00\x01"),  # K10: e = 1
-        (publickey.rs256, RSA_RAW[:-3] + b"\x00\x00\x03"),
+        (publickey.rs256, RSA_RAW[:-3] + b"\x00\x00\x04"),
         (publickey.rs256, b"\x00" * 128 + RSA_RAW[128:]),  # 1,024 bits
         (publickey.rs256, RSA_RAW[:255] + b"\x02" + RSA_RAW[256:]),  # even
     ],
@@ -112,7 +114,6 @@ def spki_of(key: object) -> bytes:
         spki_of(P256) + b"\x00",
         spki_of(P256)[:-1],
         spki_of(ec.generate_private_key(ec.SECP384R1()).public_key()),
-        spki_of(rsa.generate_private_key(3, 2048).public_key()),
         spki_of(rsa.generate_private_key(65537, 1024).public_key()),
         b"\x30\x84" + b"\xff" * 90,
     ],
@@ -205,7 +206,7 @@ def test_a_users_own_file() -> None:
         (f"alice:?,{b64(POINT)},es256,", "not base64"),
         (f"alice:{b64(HANDLE)},!,es256,", "not base64"),
         (f"alice:{b64(HANDLE)},{b64(POINT[2:])},es256,", "twice 32"),
-        (f"alice:{b64(HANDLE)},{b64(b'x' * 64)},es256,", "not a point"),
+        (f"alice:{b64(HANDLE)},{b64(b'x' * 64)},es256,", "on its curve"),
         (f"alice:{b64(HANDLE)},{b64(POINT)},es384,", "algorithm"),
         (f"alice:{b64(HANDLE)},{b64(POINT)},es256,+tap", "options"),
         (f"alice:{b64(b'h' * 1024)},{b64(POINT)},es256,", "1023"),
