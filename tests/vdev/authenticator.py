@@ -40,6 +40,7 @@ class Authenticator:
         self.faults = Faults()
         self.trace: list[dict[str, Any]] = []
         self.counter = 0
+        self.awaiting = False  # it waits for its user
         self._wrapping = Wrapping(seed)
         self._pin = self._new_pin(self.model.pin, self.model.force_pin_change)
         self._discoverable: dict[tuple[str, bytes], Credential] = {}
@@ -315,8 +316,12 @@ class Authenticator:
         """Wait for a touch. Raises Refused where there is none."""
         self._touched.clear()
         due = time.monotonic() + self.faults.touch_delay
-        while not self._done(due):
-            self._pause(due, self.faults.keepalive)
+        try:
+            while not self._done(due):
+                self.awaiting = True
+                self._pause(due, self.faults.keepalive)
+        finally:
+            self.awaiting = False
         if self.faults.touch in ("deny", "timeout"):
             deny = self.faults.touch == "deny"
             raise Refused(Status.OPERATION_DENIED if deny else Status.USER_ACTION_TIMEOUT)

@@ -42,7 +42,7 @@ class Faults:
         foreign: so many packets of another channel go before the answer (HID).
         wrong_sequence: continuation packets are misnumbered (HID).
         mute: requests are read and never answered (HID).
-        flood: keepalives without end and without a pause, cancelled or not (HID).
+        flood: keepalives without end, a thousand in a second, cancelled or not (HID).
     """
 
     touch: str = "yes"

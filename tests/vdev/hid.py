@@ -6,6 +6,7 @@ import functools
 import queue
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -171,6 +172,7 @@ class Hid:
     def _flood(self, channel: int) -> None:
         while self.authenticator.faults.flood and not self._closed:
             self._send(channel, KEEPALIVE, bytes([self.authenticator.faults.keepalive]))
+            time.sleep(0.001)
 
     def _error(self, channel: int, code: int) -> None:
         self._send(channel, ERROR, bytes([code]))
