@@ -23,6 +23,7 @@ from . import wire
 from .audit import Log, Record, system_log
 from .errors import PamMfaError, StoreError
 from .service.channel import Backend
+from .service.devices import Devices, absent
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
 from .service.session import Session
@@ -62,7 +63,7 @@ def one_session(role: str) -> int:
         log.alert(alert)
     _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
-        link = EngineLink(connection, DirectBackend(store), log)
+        link = EngineLink(connection, DirectBackend(store, Devices(absent)), log)
         drive(_session(role, link, base), link)
     return 0
 

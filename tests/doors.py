@@ -23,6 +23,7 @@ from pam_mfa.config import Settings
 from pam_mfa.engine import EngineLink, drive
 from pam_mfa.outcome import Outcome
 from pam_mfa.service import system
+from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.service.loop import KINDS, LoopBackend, Server
 from pam_mfa.service.session import Ground
@@ -258,7 +259,7 @@ class EngineDoor:
     def _engine(self, kind: str, connection: socket.socket) -> None:
         store = SqliteStore(self._path, SEALER)
         with connection:
-            link = EngineLink(connection, DirectBackend(store), Log([self.shelf]))
+            link = EngineLink(connection, DirectBackend(store, Devices(absent)), Log([self.shelf]))
             drive(KINDS[kind](link, self.ground, 0), link)
         discard(store)
 

@@ -27,7 +27,8 @@ from ..errors import PamMfaError, ProtocolError
 
 T = TypeVar("T")
 Answered = Event | BaseException
-Done = Callable[[Answered], None]
+Done = Callable[[Answered], bool]
+"""Hands over the answer to a want; whether anybody still waited for it."""
 
 
 class Backend(Protocol):
@@ -122,11 +123,14 @@ class Channel(Generic[T]):
         answered: list[Answered] = []
         waiting = True
 
-        def done(turn: int, event: Answered) -> None:
+        def done(turn: int, event: Answered) -> bool:
             if waiting:
                 answered.append(event)
-            elif turn == self._turn:  # a late answer to a want that has ended is nobody's
+                return True
+            taken = turn == self._turn and self._want is not None
+            if taken:  # a late answer to a want that has ended is nobody's
                 self.deliver(event)
+            return taken
 
         try:
             event = self._dispatch(want, partial(done, self._turn))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from ..conversation import CheckPassword, Commit, DeviceGone, LookUp, Read, Wait
+from ..conversation import CheckPassword, Commit, LookUp, Read, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
 from .channel import Answered, Backend, Done, found, stored
+from .devices import Devices
 
 
 class DirectBackend(Backend):
@@ -16,23 +17,25 @@ class DirectBackend(Backend):
 
     Args:
         store: the process's own.
+        devices: of the one session that there is.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, devices: Devices) -> None:
         self._store = store
+        self._devices = devices
 
     def read(self, want: Read, done: Done) -> None:
         try:
             value = self._store.read(want.query)  # type: ignore[arg-type]
         except StoreError as problem:
-            return done(problem)
+            value = problem
         done(found(value))
 
     def commit(self, want: Commit, done: Done) -> None:
         try:
             (results,) = self._store.apply([want.operations])  # type: ignore[list-item]
         except StoreError as problem:
-            return done(problem)
+            results = problem
         done(stored(results))
 
     def look_up(self, want: LookUp, done: Done) -> None:
@@ -47,8 +50,10 @@ class DirectBackend(Backend):
         done(LookupFailed("the engine checks no passwords"))
 
     def wait(self, want: Wait, done: Done) -> None:
-        if want.request is not None:  # devices come with their own service
-            done(DeviceGone("no_device_service"))
+        self._devices.wait(want, done)
+
+    def hang_up(self, done: Done) -> None:
+        self._devices.hang_up(done)
 
 
 def _look_up(want: LookUp) -> Answered:

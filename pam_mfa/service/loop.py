@@ -15,7 +15,7 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import CheckPassword, Commit, DeviceGone, Event, LookUp, Read, Wait
+from ..conversation import CheckPassword, Commit, Event, LookUp, Read
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
@@ -23,6 +23,7 @@ from ..trail import Trail
 from . import password, system
 from .budget import Budget
 from .channel import Backend, Done, found, stored
+from .devices import Devices, Line, Pending, absent
 from .manage import Management
 from .session import Ground, Session
 from .system import peer_uid
@@ -64,8 +65,8 @@ class Completions:
             call()
 
 
-class LoopBackend(Backend):
-    """Does the wants of flows without blocking the loop.
+class LoopBackend:
+    """Does the wants of all flows without blocking the loop; devices are each session's own.
 
     Args:
         reader: the loop's own connection; reading a WAL database waits for nobody.
@@ -87,7 +88,7 @@ class LoopBackend(Backend):
         try:
             value = self._reader.read(want.query)  # type: ignore[arg-type]
         except StoreError as problem:
-            return done(problem)
+            value = problem
         done(found(value))
 
     def commit(self, want: Commit, done: Done) -> None:
@@ -100,7 +101,8 @@ class LoopBackend(Backend):
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         if want.user in self._checking:  # also one whose asker has left: nobody can keep all threads busy
-            return done(LookupFailed("a check of this account's password is running"))
+            done(LookupFailed("a check of this account's password is running"))
+            return
         self._checking.add(want.user)
 
         def checked() -> Event:
@@ -110,10 +112,6 @@ class LoopBackend(Backend):
                 self._completions.put(partial(self._checking.discard, want.user))
 
         self._in_thread(self._passwords, checked, done, password.SECONDS + 1)
-
-    def wait(self, want: Wait, done: Done) -> None:
-        if want.request is not None:  # devices come with their own service
-            done(DeviceGone("no_device_service"))
 
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
         """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""
@@ -132,11 +130,24 @@ class LoopBackend(Backend):
         future.add_done_callback(lambda _: self._completions.put(finished))
 
 
+class LinkBackend:
+    """What all sessions share, and the devices of one."""
+
+    def __init__(self, shared: LoopBackend, devices: Devices) -> None:
+        self.read = shared.read
+        self.commit = shared.commit
+        self.look_up = shared.look_up
+        self.check_password = shared.check_password
+        self.wait = devices.wait
+        self.hang_up = devices.hang_up
+
+
 class LoopLink:
     """One connection of the service."""
 
     def __init__(self, server: Server, connection: socket.socket, name: str, uid: int) -> None:
-        self.backend: Backend = server.backend
+        self._devices = Devices(server.devices, self._watch, self._touch)
+        self.backend: Backend = LinkBackend(server.backend, self._devices)
         self.shared = name != "priv"
         self.uid = uid
         self.session: Session | None = None
@@ -157,8 +168,16 @@ class LoopLink:
             done(trail.put(record))
 
     def close(self) -> None:
+        self._devices.close()
         self._server.forget(self, self._connection)
         self._connection.close()
+
+    def _watch(self, line: Line, on: bool) -> None:
+        self._server.watch(line, self._devices.readable if on else None)
+
+    def _touch(self, waits: bool) -> None:
+        if self.session is not None and self.session.account is not None:
+            self._server.pending.change(self.session.account, 1 if waits else -1)
 
     def readable(self) -> None:
         """A packet is there, or the end."""
@@ -185,6 +204,7 @@ class Server:
         ground: Ground,
         backend: LoopBackend,
         trail: Trail,
+        devices: Callable[[], Line] = absent,
     ) -> None:
         self.backend = backend
         self.trail = trail
@@ -194,6 +214,8 @@ class Server:
         self._loop = loop
         self._listeners = listeners
         self._ground = ground
+        self.devices = devices
+        self.pending = Pending()
         self._shared = 0
         self._per_uid: Counter[int] = Counter()
         self._budget = Budget()
@@ -203,6 +225,7 @@ class Server:
 
     def start(self) -> None:
         """Accept on every socket."""
+        self.pending.clear()
         for name, listener in self._listeners.items():
             listener.setblocking(False)
             self._resume(name)
@@ -212,6 +235,13 @@ class Server:
         self._stopping = True
         for name in list(self._accepting):
             self._pause(name)
+
+    def watch(self, line: Line, call: Callable[[], None] | None) -> None:
+        """Call whenever the device service has said something on a line; None: no more."""
+        if call is None:
+            self._loop.remove_reader(line.fileno())
+        else:
+            self._loop.add_reader(line.fileno(), call)
 
     def when_writable(self, connection: socket.socket, call: Callable[[], None]) -> None:
         """Call once when a connection takes frames again."""

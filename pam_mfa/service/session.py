@@ -114,6 +114,11 @@ class Session:
                 self._alive()
 
     @property
+    def account(self) -> int | None:
+        """The uid of the account that this session is about, where it is known."""
+        return None
+
+    @property
     def next_tick(self) -> float:
         """When `tick` has something to do, on time.monotonic()."""
         wait_ends = self._channel.wait_ends if self._channel is not None else float("inf")

@@ -29,6 +29,10 @@ class Transaction(Session):
     _authinfo: tuple[bytes, ...] = ()
     _verdict: Verdict | None = None
 
+    @property
+    def account(self) -> int | None:
+        return self._hello.uid if self._hello else None
+
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
         if self._verdict is not None:
             return  # it waits for its record, and nothing changes it any more

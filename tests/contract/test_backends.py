@@ -21,6 +21,7 @@ from pam_mfa.errors import LookupFailed
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Outcome
 from pam_mfa.service import password, system
+from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.store.base import Account, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
@@ -348,7 +349,12 @@ def test_a_user_manages_itself_and_asks_for_its_password(loop: LoopDoor, monkeyp
 
 def test_the_engine_checks_no_passwords(path: str) -> None:
     answers: list[Any] = []
-    DirectBackend(SqliteStore(path, SEALER)).check_password(CheckPassword("alice", "x"), answers.append)
+
+    def done(answer: Any) -> bool:
+        answers.append(answer)
+        return True
+
+    DirectBackend(SqliteStore(path, SEALER), Devices(absent)).check_password(CheckPassword("alice", "x"), done)
     assert [type(answer) for answer in answers] == [LookupFailed]
 
 

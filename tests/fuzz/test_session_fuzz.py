@@ -106,7 +106,8 @@ class World(Held):
         """Answer one of those that wait."""
         done, answer = self.held.pop(number % len(self.held))
         if lie is not None:
-            return done(lie)
+            done(lie)
+            return
         answered = answer()
         self.truth.append(answered)
         done(answered)

@@ -185,7 +185,7 @@ def test_an_answer_after_the_end_is_nobodys() -> None:
 
 def test_of_two_answers_the_first_counts() -> None:
     backend = Held()
-    backend.read = lambda want, done: (done(Found(1)), done(Found(2)))  # type: ignore[method-assign, assignment, func-returns-value]
+    backend.read = lambda want, done: (done(Found(1)), done(Found(2)))  # type: ignore[method-assign, assignment]
 
     def flow() -> Flow:
         return [expect((yield Read(0)), Found).value, expect((yield Read(0)), Found).value]

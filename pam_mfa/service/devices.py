@@ -1,0 +1,151 @@
+"""What one session asks of the device service. No loop: its owner says when there is something to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
+from ..devices.base import Choose, Pin, Reply, Touch
+from ..errors import PamMfaError
+from .channel import Done
+
+PENDING = "/run/pam-mfa/pending"
+
+
+class Line(Protocol):
+    """A connection to the device service (devices/client.py): one request and its follow-ups."""
+
+    def fileno(self) -> int: ...
+
+    def send(self, request: object) -> None:
+        """Raises OSError, ProtocolError."""
+
+    def receive(self) -> Reply | None:
+        """The next reply, None where there is none yet. Raises OSError, ProtocolError."""
+
+    def close(self) -> None: ...
+
+
+def absent() -> Line:
+    """The line where there is no device service."""
+    raise FileNotFoundError("no device service")
+
+
+class Devices:
+    """The devices of one session.
+
+    Args:
+        connect: opens a line to the device service. Raises OSError, ProtocolError.
+        watch: is told of a line and whether to call `readable` when it has something to read.
+        touch: is told when the first device waits for its user, and when none does any more.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Line],
+        watch: Callable[[Line, bool], None] = lambda line, on: None,
+        touch: Callable[[bool], None] = lambda waits: None,
+    ) -> None:
+        self._connect = connect
+        self._watch = watch
+        self._touch = touch
+        self._line: Line | None = None
+        self._done: Done | None = None
+        self._kept: Event | None = None
+        self._touching: set[int] = set()
+
+    def wait(self, want: Wait, done: Done) -> None:
+        """Begin what is wanted, or go on with it, until the next thing happens."""
+        request = want.request
+        if request is not None:
+            try:
+                self._ask(request)
+            except (OSError, PamMfaError):
+                self.close()
+                done(DeviceGone("no_device_service"))
+                return
+        if self._line is not None:
+            self._done = done
+            self.readable()
+
+    def hang_up(self, done: Done) -> None:
+        """Have everything cancelled."""
+        self.close()
+        done(Shown())
+
+    def close(self) -> None:
+        """Let go: the device service cancels whatever still runs."""
+        self._tell(set())
+        line, self._line, self._done, self._kept = self._line, None, None, None
+        if line is not None:
+            self._watch(line, False)
+            line.close()
+
+    def readable(self) -> None:
+        """Give the open wait its event. What comes later stays where it is until it is waited for."""
+        line, done = self._line, self._done
+        if line is None or done is None:
+            return
+        event = self._kept or self._receive(line)
+        self._watch(line, event is None)
+        if event is not None:
+            self._done = None
+            # The wait may have ended just now, without this one being told.
+            self._kept = None if done(event) else event
+
+    def _ask(self, request: object) -> None:
+        if not isinstance(request, Pin | Choose):
+            self.close()
+            self._line = self._connect()
+        if self._line is not None:
+            self._line.send(request)
+
+    def _receive(self, line: Line) -> Event | None:
+        try:
+            reply = line.receive()
+        except (OSError, PamMfaError):
+            return DeviceGone("device_service_gone")
+        if reply is None:
+            return None
+        device = getattr(reply, "device", -1)  # Idle is about none
+        if isinstance(reply, Touch):
+            self._tell(self._touching | {device})
+            return DeviceTouch(reply)
+        self._tell(self._touching - {device})
+        return DeviceReply(reply)
+
+    def _tell(self, touching: set[int]) -> None:
+        if bool(touching) != bool(self._touching):
+            self._touch(bool(touching))
+        self._touching = touching
+
+
+class Pending:
+    """Files that tell desktop notifiers whose login waits for a touch: /run/pam-mfa/pending/UID.
+
+    A full or absent directory disturbs no login.
+    """
+
+    def __init__(self, directory: str = PENDING) -> None:
+        self._directory = directory
+        self._waiting: dict[int, int] = {}
+
+    def clear(self) -> None:
+        """Take away what a service that was killed has left."""
+        with suppress(OSError):
+            for name in os.listdir(self._directory):
+                os.unlink(os.path.join(self._directory, name))
+
+    def change(self, uid: int, by: int) -> None:
+        """One more (1) or one fewer (-1) login waits for that user's touch."""
+        now = self._waiting.pop(uid, 0) + by
+        path = os.path.join(self._directory, str(uid))
+        with suppress(OSError):
+            if now:
+                self._waiting[uid] = now
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+            else:
+                os.unlink(path)
