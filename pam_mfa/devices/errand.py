@@ -1,0 +1,252 @@
+"""One request of one session: a helper for every device that is there or comes, and what they say, passed on.
+
+A helper has read what a device says, so it is believed as little as the device: its replies are decoded, bear its own
+number, and are few.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, get_args
+
+from ..errors import ProtocolError
+from .base import (
+    HASH_BYTES,
+    MAX_CREDENTIAL_ID,
+    MAX_CREDENTIALS,
+    MAX_PACKET,
+    Assert,
+    Choose,
+    Chosen,
+    Failed,
+    Failure,
+    Holds,
+    Idle,
+    List,
+    Made,
+    Make,
+    Pin,
+    PinWanted,
+    Reply,
+    Request,
+    Structure,
+    Touch,
+)
+from .codec import decode, encode
+from .helper import DONE, WATCHDOG_EXIT, Child, Port, attend, fork
+
+MAX_SECONDS = 180
+LATE_SECONDS = 1  # for helpers to say that time is up
+FIRST_REQUEST_SECONDS = 5.0
+FIRST_WORD_SECONDS = 12  # for a lock, and for a device to say what it is and what it holds
+MAX_DEVICES = 16
+MAX_REPLIES = 64  # of one device
+SIGALRM_EXIT = -14  # helper.py: nobody let it have the card
+
+FROM_HELPER = tuple(kind for kind in get_args(Reply) if kind is not Idle)
+WORKING = (Holds, PinWanted, Touch, Chosen)  # replies that are not the last one
+
+
+class Children(Protocol):
+    """Who watches over processes."""
+
+    def adopt(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
+        """Hand on what it says, and its exit status; kill it soon after it was hung up on."""
+
+
+@dataclass(slots=True)
+class Helper:
+    """The helper of one device.
+
+    Args:
+        number: of the device within the request.
+        child: None once it has ended.
+        silent_until: when it must have said something.
+        replies: it has said.
+        wants_pin: it waits for one.
+        out: it has said its last word, or needs none.
+    """
+
+    number: int
+    child: Child | None
+    silent_until: float
+    replies: int = 0
+    wants_pin: bool = False
+    out: bool = False
+
+
+class Errand:
+    """What one connection asks for.
+
+    Args:
+        connection: non-blocking, of a peer that may ask.
+        children: where helpers are watched.
+    """
+
+    def __init__(self, connection: socket.socket, children: Children) -> None:
+        self.connection = connection
+        self.over = False
+        self._children = children
+        self._request: Request | None = None
+        self._helpers: dict[Port, Helper] = {}
+        self._numbers = 0
+        self._idle: int | None = None
+        self._until = time.monotonic() + FIRST_REQUEST_SECONDS
+
+    # -------------------------------------------------------------------------------------------------- the session
+
+    def receive(self) -> None:
+        """Read one packet of the session's."""
+        try:
+            packet = self.connection.recv(MAX_PACKET + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        try:
+            self._take(decode(packet) if packet else None)
+        except ProtocolError:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up on every device; the broker does so on the session."""
+        self.over = True
+        for helper in self._helpers.values():
+            self._drop(helper)
+
+    def _take(self, structure: Structure | None) -> None:
+        match structure:
+            case Assert() | Make() | List() if self._request is None and acceptable(structure):
+                self._request = structure
+                self._until = time.monotonic() + structure.seconds + LATE_SECONDS
+            case Pin() if self._request:
+                self._forward(structure, [each for each in self._waiting() if each.number == structure.device])
+            case Choose() if self._request:
+                self._forward(structure, self._waiting())
+            case _:
+                self.close()
+
+    def _waiting(self) -> list[Helper]:
+        return [each for each in self._helpers.values() if each.wants_pin and not each.out]
+
+    def _forward(self, structure: Structure, helpers: list[Helper]) -> None:
+        """To those who may have it; a device that is gone by now has said so."""
+        for helper in helpers:
+            helper.wants_pin = isinstance(structure, Choose)
+            if helper.child:
+                helper.child.say(encode(structure))
+
+    def _say(self, reply: Reply) -> None:
+        try:
+            self.connection.send(encode(reply), socket.MSG_NOSIGNAL)
+        except OSError:  # gone, or it leaves its replies unread
+            self.close()
+
+    # -------------------------------------------------------------------------------------------------- the devices
+
+    def look(self, ports: frozenset[Port], incomplete: bool, now: float) -> None:
+        """Go on with what is there now.
+
+        Args:
+            ports: where devices are.
+            incomplete: there may be more already.
+        """
+        if now > self._until:
+            self.close()
+        if self.over or self._request is None:
+            return
+        for port in self._helpers.keys() - ports:
+            self._unplugged(self._helpers.pop(port))
+        for port in sorted(ports - self._helpers.keys(), key=repr):
+            self._start(port, self._request, now)
+        self._hurry(now)
+        if not incomplete:
+            self._tell_idle()
+
+    def _start(self, port: Port, request: Request, now: float) -> None:
+        if sum(not helper.out for helper in self._helpers.values()) >= MAX_DEVICES:
+            return
+        number = self._numbers + 1
+        try:
+            child = fork(partial(attend, port, request), number, max(1, int(self._until - now)))
+        except OSError:  # no more processes: another time
+            return
+        self._numbers = number
+        helper = self._helpers[port] = Helper(number, child, now + FIRST_WORD_SECONDS)
+        self._children.adopt(child, partial(self._heard, helper), partial(self._ended, helper))
+
+    def _unplugged(self, helper: Helper) -> None:
+        if not helper.out:
+            self._drop(helper)
+            self._say(Failed(helper.number, Failure.UNPLUGGED))
+
+    def _hurry(self, now: float) -> None:
+        for helper in self._helpers.values():
+            if not helper.out and not helper.replies and now > helper.silent_until:
+                self._fail(helper, Failure.SILENT)
+
+    def _tell_idle(self) -> None:
+        working = any(not helper.out for helper in self._helpers.values())
+        devices = sum(helper.replies > 0 for helper in self._helpers.values())
+        if working:
+            self._idle = None
+        elif self._idle != devices:
+            self._idle = devices
+            self._say(Idle(devices))
+
+    # -------------------------------------------------------------------------------------------------- one helper
+
+    def _heard(self, helper: Helper, packet: bytes) -> None:
+        if helper.out:
+            return
+        helper.replies += 1
+        try:
+            reply = decode(packet)
+        except ProtocolError:
+            reply = None
+        if not isinstance(reply, FROM_HELPER) or reply.device != helper.number or helper.replies > MAX_REPLIES:
+            self._fail(helper, Failure.NONSENSE)
+            return
+        helper.wants_pin = isinstance(reply, PinWanted | Chosen)
+        helper.out = not isinstance(reply, WORKING)
+        if isinstance(reply, Made | Chosen):  # the touched one is the user's choice
+            for other in self._helpers.values():
+                if other is not helper:
+                    self._drop(other)
+        self._say(reply)
+
+    def _ended(self, helper: Helper, status: int) -> None:
+        helper.child = None
+        if helper.out:
+            return
+        if status == DONE:
+            helper.out = True  # no authenticator
+        elif status == SIGALRM_EXIT:
+            self._fail(helper, Failure.BUSY)
+        else:
+            self._fail(helper, Failure.SILENT if status == WATCHDOG_EXIT else Failure.NONSENSE)
+
+    def _fail(self, helper: Helper, why: Failure) -> None:
+        helper.replies += 1
+        self._drop(helper)
+        self._say(Failed(helper.number, why))
+
+    def _drop(self, helper: Helper) -> None:
+        helper.out = True
+        if helper.child:
+            helper.child.hang_up()
+
+
+def acceptable(request: Request) -> bool:
+    """Whether a request keeps to what base.py says."""
+    if not 0 < request.seconds <= MAX_SECONDS:
+        return False
+    if isinstance(request, List):
+        return True
+    wanted = request.wanted if isinstance(request, Assert) else request.excluded
+    sizes = all(0 < len(each.credential_id) <= MAX_CREDENTIAL_ID for each in wanted)
+    return sizes and len(wanted) <= MAX_CREDENTIALS and len(request.client_data_hash) == HASH_BYTES

@@ -1,0 +1,157 @@
+"""The process that talks to one device: forked without exec, confined, and gone when it is done or out of time.
+
+What a device says is parsed here and nowhere else. Whatever that leads to ends this process and nothing beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+from fido2.ctap import CtapDevice, CtapError
+
+from .._native._watchdog import lib
+from .authenticator import serve
+from .base import MAX_PACKET, Failed, Failure, Request, Transport
+from .ctap import Authenticator, failure
+from .line import Left, Line, Out, Stranger
+
+MAX_DATA = 64 * 1024 * 1024
+WATCHDOG_EXIT = 3
+CRASHED = 4
+DONE = 0
+
+
+class Port(Protocol):
+    """Where a device is, or may be: a value that tells it from the one that was there before."""
+
+    @property
+    def transport(self) -> Transport:
+        """How it is connected."""
+
+    def opened(self, line: Line) -> AbstractContextManager[tuple[CtapDevice, str]]:
+        """The device and its name, in a helper. Raises Stranger, Out, OSError and anything else."""
+
+
+class Child:
+    """A process of ours, seen from the broker.
+
+    Args:
+        pid: of the process; `process` is its pidfd.
+        connection: to it, non-blocking.
+    """
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self.process = os.pidfd_open(pid)
+        self.connection = connection
+        self.hung_up = False
+
+    def hear(self) -> bytes | None:
+        """The next packet, b"" once there will be none, None while there is none."""
+        try:
+            return self.connection.recv(MAX_PACKET)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def say(self, packet: bytes) -> None:
+        """Send one; whether it arrives is seen by what comes back."""
+        with suppress(OSError):
+            self.connection.send(packet, socket.MSG_NOSIGNAL)
+
+    def hang_up(self) -> None:
+        """Have it cancel what its device does, and end. Twice is once."""
+        if not self.hung_up:
+            self.hung_up = True
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """End it now."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process, signal.SIGKILL)
+
+    def reap(self) -> int:
+        """Its exit status, negative for a signal, once `process` is readable; all of it is cleaned up."""
+        _, status = os.waitpid(self.pid, 0)
+        self.connection.close()
+        os.close(self.process)
+        return os.waitstatus_to_exitcode(status)
+
+
+def fork(work: Callable[[Line], None], device: int, seconds: int) -> Child:
+    """Have a confined process do some work.
+
+    Args:
+        device: its number.
+        seconds: after which it ends, done or not.
+
+    Raises OSError.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+    if not pid:
+        _run(work, theirs, device, seconds)
+    theirs.close()
+    ours.setblocking(False)
+    return Child(pid, ours)
+
+
+def _run(work: Callable[[Line], None], connection: socket.socket, device: int, seconds: int) -> None:
+    """The child's whole life."""
+    status = CRASHED
+    try:
+        _confine(connection.fileno(), seconds)
+        with suppress(Left):
+            work(Line(connection, device, seconds))
+        status = DONE
+    finally:  # never back into the broker's code, whatever happened
+        os._exit(status)
+
+
+def _confine(connection: int, seconds: int) -> None:
+    os.closerange(3, connection)
+    os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA, MAX_DATA))
+    if lib.watchdog_arm(connection, seconds + 1):
+        raise OSError("no watchdog")
+
+
+def attend(port: Port, request: Request, line: Line) -> None:
+    """Do what is asked with the device in a port; every end of that is one reply. Raises Left."""
+    why = _serve(port, request, line)
+    if why is not None:
+        line.say(Failed(line.device, why))
+
+
+def _serve(port: Port, request: Request, line: Line) -> Failure | None:
+    """Why there is no answer, if there is none."""
+    try:
+        with port.opened(line) as (device, name):
+            serve(Authenticator(device, port.transport, name, line), request)
+    except Left:
+        raise
+    except Stranger:
+        return None
+    except Out as out:
+        return out.why
+    except CtapError as error:
+        return failure(error, line)
+    except OSError:
+        return Failure.UNPLUGGED
+    except Exception:  # noqa: BLE001 - the border to the device: python-fido2 raises of every kind
+        return Failure.NONSENSE
+    return None

@@ -1,0 +1,223 @@
+"""NFC keys and keys in contact readers: PC/SC, and python-fido2's CTAP over ISO 7816 (CTAP 2.1 section 11.3).
+
+pcscd may be absent, or hang while a card does: readers are listed by a process of their own (`watch_readers`).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fido2.pcsc import CtapPcscDevice
+from smartcard import scard
+
+from .base import Failure, Transport
+from .helper import Child, fork
+from .line import Line, Out, Stranger
+
+LOOK_SECONDS = 0.25
+FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
+LISTER_SECONDS = 3600
+LOCK_SECONDS = 3
+MAX_READERS = 16
+MAX_READER_NAME = 128
+MAX_ANSWER = 7609 + 2  # a status word behind what a HID message may hold
+MAX_ROUNDS = 128  # of 61xx within one answer
+MORE_DATA = 0x61
+VERIFY = 0x20
+PROTOCOLS = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+
+Reader = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CardPort:
+    """A card in a reader. The next card in the same reader has another count."""
+
+    reader: str
+    count: int
+    transport = Transport.NFC
+
+    @contextmanager
+    def opened(self, line: Line) -> Iterator[tuple[CtapPcscDevice, str]]:
+        """The device and its name. Raises Stranger, Out, OSError and whatever python-fido2 makes of its answers."""
+        card = Card(self.reader, line)
+        try:
+            try:
+                device = Device(card, self.reader, line)
+            except ValueError:  # no FIDO applet
+                raise Stranger from None
+            yield device, self.reader
+        finally:
+            card.disconnect()
+
+
+class Device(CtapPcscDevice):
+    """Has the line as the event that cancels every call."""
+
+    def __init__(self, card: Card, name: str, line: Line) -> None:
+        self._line = line
+        super().__init__(card, name)
+
+    def call(self, cmd: int, data: bytes = b"", event: Any = None, on_keepalive: Any = None) -> bytes:
+        """As python-fido2 has it."""
+        return super().call(cmd, data, self._line, on_keepalive)  # type: ignore[arg-type]
+
+
+class Card:
+    """A connection to a card, in the form that python-fido2 uses; a transaction from beginning to end.
+
+    pyscard's own connection takes none and cuts the power when it ends, which breaks into what others do there.
+    """
+
+    def __init__(self, reader: str, line: Line) -> None:
+        self._reader = reader
+        self._line = line
+        self._card: Any = None
+        self._leave = scard.SCARD_LEAVE_CARD
+        self._rounds = self._size = 0
+        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        _check(result)
+
+    def connect(self) -> None:
+        """Share the card, then have it alone. Raises Stranger, Out, OSError."""
+        arguments = self._context, self._reader, scard.SCARD_SHARE_SHARED, PROTOCOLS
+        result, card, protocol = scard.SCardConnect(*arguments)
+        _check(result)
+        self._card = card
+        self._header = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
+        with _no_longer_than(LOCK_SECONDS):
+            result = scard.SCardBeginTransaction(card)
+        if result == scard.SCARD_W_RESET_CARD:  # by whoever had it before us
+            _check(scard.SCardReconnect(card, scard.SCARD_SHARE_SHARED, PROTOCOLS, scard.SCARD_LEAVE_CARD)[0])
+            with _no_longer_than(LOCK_SECONDS):
+                result = scard.SCardBeginTransaction(card)
+        _check(result)
+
+    def transmit(self, apdu: list[int], _: object = None) -> tuple[list[int], int, int]:
+        """One command and its answer. Raises Out, Left, OSError."""
+        self._line.check()
+        if apdu[1] == VERIFY:
+            self._leave = scard.SCARD_RESET_CARD  # or whoever comes next finds it verified
+        result, answer = scard.SCardTransmit(self._card, self._header, apdu)
+        _check(result)
+        if len(answer) < 2:
+            raise Out(Failure.NONSENSE)
+        *data, first, second = (byte & 0xFF for byte in answer)
+        self._bound(len(answer), first == MORE_DATA)
+        return data, first, second
+
+    def disconnect(self) -> None:
+        """Leave the card as it was, for the next one."""
+        if self._card is not None:
+            scard.SCardEndTransaction(self._card, self._leave)
+            scard.SCardDisconnect(self._card, self._leave)
+            self._card = None
+        scard.SCardReleaseContext(self._context)
+
+    def _bound(self, size: int, more: bool) -> None:
+        self._rounds += 1
+        self._size += size
+        if self._rounds > MAX_ROUNDS or self._size > MAX_ANSWER + 2 * self._rounds:
+            raise Out(Failure.NONSENSE)
+        if not more:
+            self._rounds = self._size = 0
+
+
+@contextmanager
+def _no_longer_than(seconds: int) -> Iterator[None]:
+    """End this process by SIGALRM, which the broker takes for BUSY: a transaction cannot be waited for with a limit."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _check(result: int) -> None:
+    if result == scard.SCARD_S_SUCCESS:
+        return
+    if result == scard.SCARD_E_SHARING_VIOLATION:
+        raise Out(Failure.BUSY)
+    if result in (scard.SCARD_W_UNRESPONSIVE_CARD, scard.SCARD_W_UNPOWERED_CARD, scard.SCARD_E_PROTO_MISMATCH):
+        raise Stranger
+    raise OSError(scard.SCardGetErrorMessage(result))
+
+
+class CardReaders:
+    """Where cards may be: the readers with one, as a process of its own tells."""
+
+    def __init__(self) -> None:
+        self._found: frozenset[CardPort] | None = None
+        self._lister: Child | None = None
+        self._started = 0.0
+
+    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
+        """Begin to look; `adopt` watches over a child and hands on what it says."""
+        self._found, self._started = None, time.monotonic()
+        try:
+            self._lister = fork(watch_readers, 0, LISTER_SECONDS)
+        except OSError:  # no more processes: without cards, then
+            return
+        adopt(self._lister, self._heard)
+
+    def stop(self) -> None:
+        """Nobody asks any more."""
+        if self._lister:
+            self._lister.hang_up()
+            self._lister = None
+
+    def ports(self) -> frozenset[CardPort] | None:
+        """The cards that are there now, None while that is not known."""
+        if self._found is None and time.monotonic() - self._started > FIRST_LOOK_SECONDS:
+            self._found = frozenset()
+        return self._found
+
+    def _heard(self, packet: bytes) -> None:
+        found = set()
+        for line in packet.decode(errors="replace").split("\n")[:MAX_READERS]:
+            count, _, name = line.partition(" ")
+            if count.isdecimal() and name:
+                found.add(CardPort(name, int(count)))
+        self._found = frozenset(found)
+
+
+def watch_readers(line: Line) -> None:
+    """Tell which readers have a card, and again whenever that changes. Ends with the broker."""
+    told = None
+    context = None
+    while not line.wait(0 if told is None else LOOK_SECONDS):
+        if context is None:
+            result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+            context = context if result == scard.SCARD_S_SUCCESS else None
+        found = cards(context) if context is not None else None
+        if found is None and context is not None:
+            scard.SCardReleaseContext(context)
+            context = None
+        text = "\n".join(f"{count} {name}" for name, count in found or ())
+        if text != told:
+            told = text
+            line.tell(text.encode() or b"\n")
+
+
+def cards(context: Any) -> list[Reader] | None:
+    """Readers with a card, each with the number of times that one came or went. None: pcscd has gone."""
+    result, names = scard.SCardListReaders(context, [])
+    if result == scard.SCARD_E_NO_READERS_AVAILABLE:
+        return []
+    if result != scard.SCARD_S_SUCCESS:
+        return None
+    asked = [(name, scard.SCARD_STATE_UNAWARE) for name in names[:MAX_READERS] if len(name) <= MAX_READER_NAME]
+    result, states = scard.SCardGetStatusChange(context, 0, asked)
+    if result != scard.SCARD_S_SUCCESS:
+        return None
+    return [
+        (name, state >> 16 & 0xFFFF)
+        for name, state, _ in states
+        if state & scard.SCARD_STATE_PRESENT and not state & scard.SCARD_STATE_MUTE and "\n" not in name
+    ]

@@ -1,0 +1,191 @@
+"""The device service: takes requests, has helpers do them, passes on what they say. It opens no device itself.
+
+One thread, one poll loop. `serve` for pam-mfa-device, `serve_one` for the engine's own broker.
+"""
+
+from __future__ import annotations
+
+import pwd
+import resource
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Protocol
+
+from .errand import Errand
+from .helper import Child, Port
+from .hid import HidNodes
+from .pcsc import CardReaders
+
+USER = "pam-mfa"
+PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
+MAX_ERRANDS = 32
+LOOK_SECONDS = 0.25
+LEAVE_SECONDS = 0.3  # for a helper to have its device cancelled
+
+
+class Source(Protocol):
+    """A place where devices turn up."""
+
+    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
+        """Somebody asks: begin to look. A process that this takes is given to `adopt`."""
+
+    def stop(self) -> None:
+        """Nobody asks any more."""
+
+    def ports(self) -> Collection[Port] | None:
+        """What is there now; None while that is not known."""
+
+
+def serve(listener: socket.socket) -> int:
+    """Serve everybody who connects and may, until the process is ended.
+
+    Args:
+        listener: listening, SOCK_SEQPACKET.
+    """
+    return Broker([HidNodes(), CardReaders()], peers()).serve(listener)
+
+
+def serve_one(connection: socket.socket) -> int:
+    """Serve one connection to its end.
+
+    Args:
+        connection: of a socket pair, SOCK_SEQPACKET.
+    """
+    return Broker([HidNodes(), CardReaders()], peers()).serve_one(connection)
+
+
+def peers() -> frozenset[int]:
+    """Who may ask: root, and the service that decides about logins."""
+    try:
+        return frozenset({0, pwd.getpwnam(USER).pw_uid})
+    except KeyError:
+        return frozenset({0})
+
+
+class Broker:
+    """Requests, helpers and readiness.
+
+    Args:
+        sources: where devices turn up.
+        uids: of peers that may ask.
+    """
+
+    def __init__(self, sources: Sequence[Source], uids: Collection[int]) -> None:
+        self._sources = sources
+        self._uids = uids
+        self._errands: list[Errand] = []
+        self._children: list[Child] = []
+        self._deadlines: dict[Child, float] = {}
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a PIN passes through
+
+    def serve(self, listener: socket.socket) -> int:
+        """As the function does."""
+        listener.setblocking(False)
+        while True:
+            if len(self._errands) < MAX_ERRANDS:
+                self._watch(listener.fileno(), partial(self._accept, listener))
+            else:
+                self._forget(listener.fileno())  # it stays in the backlog
+            self.turn()
+
+    def serve_one(self, connection: socket.socket) -> int:
+        """As the function does."""
+        self._take(connection)
+        while self._errands or self._children:
+            self.turn()
+        return 0
+
+    def turn(self) -> None:
+        """Wait until something happens, or a look is due, and deal with it."""
+        waiting = LOOK_SECONDS if self._errands or self._children else None
+        for fd, _ in self._poll.poll(None if waiting is None else waiting * 1000):
+            if ready := self._ready.get(fd):
+                ready()
+        now = time.monotonic()
+        self._look(now)
+        self._kill(now)
+
+    # ------------------------------------------------------------------------------------------------------ sessions
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it left again, or there are no descriptors just now
+            return
+        self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        if uid not in self._uids:
+            connection.close()
+            return
+        connection.setblocking(False)
+        if not self._errands:
+            for source in self._sources:
+                source.start(self._adopt_source)
+        errand = Errand(connection, self)
+        self._errands.append(errand)
+        self._watch(connection.fileno(), errand.receive)
+
+    def _look(self, now: float) -> None:
+        if not self._errands:
+            return
+        found = [source.ports() for source in self._sources]
+        ports = frozenset(port for some in found for port in some or ())
+        for errand in list(self._errands):
+            errand.look(ports, None in found, now)
+            if errand.over:
+                self._errands.remove(errand)
+                self._forget(errand.connection.fileno())
+                errand.connection.close()
+        if not self._errands:
+            for source in self._sources:
+                source.stop()
+
+    # ----------------------------------------------------------------------------------------------------- processes
+
+    def adopt(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
+        """Hand on what a child says, and its exit status; kill it soon after it was hung up on."""
+        self._children.append(child)
+        self._watch(child.connection.fileno(), partial(self._hear, child, heard))
+        self._watch(child.process, partial(self._end, child, heard, ended))
+
+    def _adopt_source(self, child: Child, heard: Callable[[bytes], None]) -> None:
+        self.adopt(child, heard, lambda status: None)
+
+    def _hear(self, child: Child, heard: Callable[[bytes], None]) -> None:
+        """All that it has said by now."""
+        while packet := child.hear():
+            if not child.hung_up:
+                heard(packet)
+        if packet == b"":
+            self._forget(child.connection.fileno())
+
+    def _end(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
+        self._hear(child, heard)
+        self._forget(child.connection.fileno())
+        self._forget(child.process)
+        self._children.remove(child)
+        self._deadlines.pop(child, None)
+        ended(child.reap())
+
+    def _kill(self, now: float) -> None:
+        for child in self._children:
+            if child.hung_up and now > self._deadlines.setdefault(child, now + LEAVE_SECONDS):
+                child.kill()
+
+    # ----------------------------------------------------------------------------------------------------- readiness
+
+    def _watch(self, fd: int, ready: Callable[[], None]) -> None:
+        self._ready[fd] = ready
+        self._poll.register(fd, select.POLLIN)
+
+    def _forget(self, fd: int) -> None:
+        if self._ready.pop(fd, None):
+            self._poll.unregister(fd)
