@@ -44,6 +44,8 @@ from pam_mfa.store.base import (
     Account,
     Advance,
     Attempt,
+    Burn,
+    Count,
     Credential,
     FindAccount,
     Operation,
@@ -153,20 +155,27 @@ class Memory:
             return Tried(state.value)
         tried = self._use(account, op.use) if op.use else Tried.WRONG
         failed = Tally(tally.failures + 1, op.at)
-        self._change(op.uid, tallies={**account.tallies, op.factor: Tally() if tried is Tried.ACCEPTED else failed})
+        good = tried in (Tried.ACCEPTED, Tried.TOLERATED)
+        self._change(op.uid, tallies={**account.tallies, op.factor: Tally() if good else failed})
         return tried
 
     def _use(self, account: Account, use: Use) -> Tried:
         old = next((c for c in account.credentials if c.id == use.credential), None)
         if old is None:
             return Tried.GONE
-        fresh = use.to > old.mark if isinstance(use, Advance) else not old.mark >> use.bit & 1
-        if not fresh:
-            return Tried.REPLAYED
-        mark = use.to if isinstance(use, Advance) else old.mark | 1 << use.bit
+        fell_back = Tried.REPLAYED
+        if isinstance(use, Burn):
+            fresh, mark = not old.mark >> use.bit & 1, old.mark | 1 << use.bit
+        else:
+            fresh, mark = use.to > old.mark, use.to
         new = dataclasses.replace(old, mark=mark)
-        self._change(account.uid, credentials=tuple(new if c is old else c for c in account.credentials))
-        return Tried.ACCEPTED
+        if isinstance(use, Count):
+            fresh = fresh or use.to == old.mark == 0
+            new = new if fresh else dataclasses.replace(old, suspect=True)
+            fell_back = Tried.TOLERATED if use.tolerant else Tried.CLONE
+        if fresh or isinstance(use, Count):
+            self._change(account.uid, credentials=tuple(new if c is old else c for c in account.credentials))
+        return Tried.ACCEPTED if fresh else fell_back
 
     def forgive(self, uid: int) -> None:
         """Forget an account's failures."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..conversation import Steps, commit
+from ..conversation import Alert, Shown, Steps, commit, expect
 from ..outcome import Proof
-from ..store.base import DECOY_UID, Account, Attempt, Credential, Tried, Use
+from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
 from ..throttle import Instant, Standing, Tally, standing
 
 MAX_TRIES = 3
@@ -139,15 +139,22 @@ def settle(
     now = ceremony.now()
     (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now))
     ceremony.reason = tried.value
-    if tried in (Tried.WRONG, Tried.REPLAYED):
+    good = tried is Tried.ACCEPTED or (tried is Tried.TOLERATED and matched is not None and _tolerant(matched[1]))
+    if matched and tried in (Tried.CLONE, Tried.TOLERATED):
+        expect((yield Alert(Tried.CLONE.value, factor, matched[0].id, matched[0].label)), Shown)
+    if tried in (Tried.WRONG, Tried.REPLAYED, Tried.CLONE):
         counted = Tally(_tally(ceremony, factor).failures + 1, now)
         ceremony.account = replace(ceremony.account, tallies={**ceremony.account.tallies, factor: counted})
-    elif tried is not Tried.ACCEPTED:  # another session spent the account's answers meanwhile
+    elif not good:  # another session spent the account's answers meanwhile
         yield from commit(Attempt(DECOY_UID, factor, None, now))
-    if tried is not Tried.ACCEPTED or matched is None:
+    if not good or matched is None:
         return None
     credential = matched[0]
     return Proof(ceremony.session, ceremony.uid, factor, credential.id, credential.label)
+
+
+def _tolerant(use: Use) -> bool:
+    return isinstance(use, Count) and use.tolerant is True
 
 
 def _tally(ceremony: Ceremony, factor: str) -> Tally:

@@ -35,6 +35,7 @@ class Credential:
         material: what the factor needs to verify it, in the factor's own encoding; secret.
         mark: the highest time step, the bits of the used recovery codes, the sign count.
         created, used: integer seconds since the epoch, UTC; used is None before the first use.
+        suspect: its sign count fell back once, so there may be a copy of it; until an administrator unlocks it.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Credential:
     mark: int = 0
     created: int = 0
     used: int | None = None
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class KeptConfig:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Use a credential: its mark must grow to `to` (time step, sign count)."""
+    """Use a credential: its mark must grow to `to` (time step)."""
 
     credential: str
     to: int
@@ -102,7 +104,22 @@ class Burn:
     bit: int
 
 
-Use = Advance | Burn
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Use a credential: its sign count must grow to `to`, or stay 0 (WebAuthn Level 3 section 7.2, step 22).
+
+    Where it does not, the credential is marked as suspect, whatever becomes of the answer.
+
+    Args:
+        tolerant: let a count pass that did not grow; the mark keeps the highest count.
+    """
+
+    credential: str
+    to: int
+    tolerant: bool = False
+
+
+Use = Advance | Burn | Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +127,7 @@ class Attempt:
     """-> Tried. One answer, counted before it is believed.
 
     Where the tally lets the account answer at `at`: the failure is counted, then, if there is a `use`, the
-    use is made and the count is reset; a use that cannot be made (REPLAYED, GONE) stays counted. Otherwise
+    use is made and the count is reset; a use that cannot be made (REPLAYED, CLONE, GONE) stays counted. Otherwise
     nothing changes, also where there is no tally because the account went (GONE).
 
     Args:
@@ -126,11 +143,13 @@ class Attempt:
 
 
 class Tried(Enum):
-    """What became of an Attempt. Only ACCEPTED is a success."""
+    """What became of an Attempt. Only ACCEPTED and TOLERATED are successes."""
 
     ACCEPTED = "accepted"
+    TOLERATED = "tolerated"  # a sign count fell back, and the settings let that pass
     WRONG = "wrong"
     REPLAYED = "replayed"
+    CLONE = "clone_suspect"  # a sign count fell back
     WAITING = "waiting"
     DISABLED = "disabled"
     GONE = "gone"  # the credential was removed while its user was typing
@@ -174,7 +193,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """-> int: how many tallies were reset. Marks of `capped` above their number come down to it.
+    """-> int: how many tallies were reset. Marks of `capped` above their number come down to it, suspicions end.
 
     Args:
         capped: (credential id, highest mark it may keep): a time step from a clock that ran ahead.

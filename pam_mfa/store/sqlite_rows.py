@@ -15,8 +15,9 @@ from ..throttle import Instant, Standing, Tally, standing
 from .base import (
     DECOY_UID,
     Account,
-    Advance,
     Attempt,
+    Burn,
+    Count,
     Credential,
     Enrol,
     FindAccount,
@@ -72,7 +73,7 @@ def _tally(failures: object, wall: object, boot: object, boot_id: object) -> Tal
 # ---------------------------------------------------------------------------------------------- queries
 
 _TALLIES = "SELECT factor, failures, wall, boot, boot_id FROM tally WHERE uid = ?"
-_CREDENTIALS = "SELECT id, factor, created, label, mark, used, material FROM credential WHERE uid = ?"
+_CREDENTIALS = "SELECT id, factor, created, label, mark, used, material, suspect FROM credential WHERE uid = ?"
 
 
 def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> Account:
@@ -96,12 +97,14 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
-    id_, factor, created, label, mark, used, sealed = row
-    if type(label) is not str:
-        raise StoreCorrupt("a label in the store is damaged")
+    id_, factor, created, label, mark, used, sealed, suspect = row
+    if type(label) is not str or suspect not in (0, 1):
+        raise StoreCorrupt("a label or a mark in the store is damaged")
     created = narrow(created)
     material = sealer.unseal(sealed, "credential", uid, user, factor, id_, created)
-    return Credential(id_, uid, user, factor, label, material, narrow(mark), created, narrow(used) or None)
+    return Credential(
+        id_, uid, user, factor, label, material, narrow(mark), created, narrow(used) or None, suspect == 1
+    )
 
 
 def list_accounts(db: sqlite3.Connection, sealer: Sealer, query: ListAccounts) -> tuple[tuple[int, str], ...]:
@@ -168,7 +171,7 @@ def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     if op.uid != DECOY_UID and (allowed := standing(tally, op.at)) is not Standing.OPEN:
         return Tried.DISABLED if allowed is Standing.DISABLED else Tried.WAITING
     tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
-    counted = Tally() if tried is Tried.ACCEPTED else Tally(tally.failures + 1, op.at)
+    counted = Tally() if tried in (Tried.ACCEPTED, Tried.TOLERATED) else Tally(tally.failures + 1, op.at)
     _count(db, op.uid, op.factor, counted)
     return tried
 
@@ -184,21 +187,37 @@ def _count(db: sqlite3.Connection, uid: int, factor: str, tally: Tally) -> None:
 
 def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
     owner = (op.uid, use.credential, op.factor)
-    if isinstance(use, Advance):
-        changed = db.execute(
-            "UPDATE credential SET used = ?, mark = ? WHERE uid = ? AND id = ? AND factor = ? AND mark < ?",
-            (wide(op.at.wall), wide(use.to), *owner, wide(use.to)),
-        )
-    else:
+    if isinstance(use, Burn):
         bit = wide(1 << use.bit) - _WIDE
         changed = db.execute(
             "UPDATE credential SET used = ?, mark = mark | ? WHERE uid = ? AND id = ? AND factor = ? AND mark & ? = 0",
             (wide(op.at.wall), bit, *owner, bit),
         )
+    else:
+        # An authenticator that does not count says 0 for ever.
+        zero = int(isinstance(use, Count) and use.to == 0)
+        changed = db.execute(
+            "UPDATE credential SET used = ?, mark = ? WHERE uid = ? AND id = ? AND factor = ? AND mark < ?",
+            (wide(op.at.wall), wide(use.to), *owner, wide(use.to) + zero),
+        )
     if changed.rowcount == 1:
         return Tried.ACCEPTED
+    if isinstance(use, Count):
+        return _fell_back(db, op, use)
     known = db.execute("SELECT 1 FROM credential WHERE uid = ? AND id = ? AND factor = ?", owner).fetchone()
     return Tried.REPLAYED if known else Tried.GONE
+
+
+def _fell_back(db: sqlite3.Connection, op: Attempt, use: Count) -> Tried:
+    """A sign count that did not grow: two devices may count, so the credential is marked whatever is decided."""
+    owner = (op.uid, use.credential, op.factor)
+    marked = db.execute("UPDATE credential SET suspect = 1 WHERE uid = ? AND id = ? AND factor = ?", owner)
+    if marked.rowcount != 1:
+        return Tried.GONE
+    if not use.tolerant:
+        return Tried.CLONE
+    db.execute("UPDATE credential SET used = ? WHERE uid = ? AND id = ? AND factor = ?", (wide(op.at.wall), *owner))
+    return Tried.TOLERATED
 
 
 def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
@@ -223,9 +242,9 @@ def _add_credential(db: sqlite3.Connection, sealer: Sealer, new: Credential) -> 
     material = sealer.seal(new.material, "credential", new.uid, new.user, new.factor, new.id, new.created)
     numbers = wide(new.mark), wide(new.used or 0)
     db.execute(
-        "INSERT INTO credential (uid, id, factor, created, label, mark, used, material)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (new.uid, new.id, new.factor, wide(new.created), new.label, *numbers, material),
+        "INSERT INTO credential (uid, id, factor, created, label, mark, used, material, suspect)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (new.uid, new.id, new.factor, wide(new.created), new.label, *numbers, material, int(new.suspect)),
     )
 
 
@@ -246,11 +265,12 @@ def remove(db: sqlite3.Connection, sealer: Sealer, op: Remove) -> bool:
 
 
 def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
-    """Forget an account's failures, and bring marks down that a wrong clock drove up."""
+    """Forget an account's failures and suspicions, and bring marks down that a wrong clock drove up."""
     reset = db.execute(
         "UPDATE tally SET failures = ?, wall = ?, boot = ?, boot_id = ? WHERE uid = ? AND failures > ?",
         (*_tally_columns(Tally()), op.uid, wide(0)),
     ).rowcount
+    db.execute("UPDATE credential SET suspect = 0 WHERE uid = ? AND suspect", (op.uid,))
     for credential, highest in op.capped:
         db.execute(
             "UPDATE credential SET mark = ? WHERE uid = ? AND id = ? AND mark > ?",

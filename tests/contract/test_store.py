@@ -14,6 +14,7 @@ from pam_mfa.store.base import (
     Advance,
     Attempt,
     Burn,
+    Count,
     Credential,
     Enrol,
     FindAccount,
@@ -116,7 +117,9 @@ def test_each_bit_is_burnt_once(store: AnyStore) -> None:
     assert alice(store).credentials[0].mark == 1 | 1 << 9 | 1 << 61
 
 
-@pytest.mark.parametrize("use", [Advance(PHONE.id, -1), Advance(PHONE.id, 1 << 62), Burn(PHONE.id, 62)])
+@pytest.mark.parametrize(
+    "use", [Advance(PHONE.id, -1), Advance(PHONE.id, 1 << 62), Burn(PHONE.id, 62), Count(PHONE.id, -1)]
+)
 def test_a_use_that_does_not_fit_is_refused(store: AnyStore, use: Use) -> None:
     enrol(store, PHONE)
     with pytest.raises(StoreError):

@@ -38,6 +38,7 @@ ROWS = {
         " WHERE factor = 'totp'"
     ),
     "mark": "PRAGMA ignore_check_constraints = ON; UPDATE credential SET mark = 5",
+    "suspect": "PRAGMA ignore_check_constraints = ON; UPDATE credential SET suspect = 2",
     "label": "UPDATE credential SET label = CAST(x'ff' AS TEXT)",
     "no tally": "DELETE FROM tally WHERE factor = 'totp'",
     "failures": "PRAGMA ignore_check_constraints = ON; UPDATE tally SET failures = -1 WHERE uid = 1000",

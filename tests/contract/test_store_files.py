@@ -30,6 +30,7 @@ from pam_mfa.store.base import (
 )
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.store.sqlite_file import SCHEMA
 
 Open = Callable[..., SqliteStore]
 PHONE = credential("phone")
@@ -199,7 +200,10 @@ def test_a_store_without_key_check_is_refused(enrolled: str, opened: Open, state
     refuses(opened(enrolled), StoreSealed if "UPDATE" in statement else StoreCorrupt)
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "newer"), (0, "older"), (-1, "older"), (2**31 - 1, "newer")])
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [(SCHEMA + 1, "newer"), (SCHEMA - 1, "older"), (0, "older"), (-1, "older"), (2**31 - 1, "newer")],
+)
 def test_another_schema_is_refused_with_its_own_words(enrolled: str, opened: Open, version: int, advice: str) -> None:
     raw(enrolled, f"PRAGMA user_version = {version}")
     assert advice in refuses(opened(enrolled), StoreSchema)
@@ -208,7 +212,7 @@ def test_another_schema_is_refused_with_its_own_words(enrolled: str, opened: Ope
 def test_a_store_that_is_migrated_under_a_running_service_is_refused(enrolled: str, opened: Open) -> None:
     store = opened(enrolled)
     assert store.read(FIND).credentials == (PHONE,)
-    raw(enrolled, "PRAGMA user_version = 2")
+    raw(enrolled, f"PRAGMA user_version = {SCHEMA + 1}")
     refuses(store, StoreSchema)
 
 

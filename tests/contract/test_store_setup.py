@@ -169,12 +169,13 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The program's next version: it has one more migration, in the directory that is returned."""
     scripts = tmp_path / "schema"
     shutil.copytree(sqlite_setup.SCHEMA_DIRECTORY, scripts)
-    (scripts / "002.sql").write_text(
+    number = sqlite_file.SCHEMA + 1
+    (scripts / f"{number:03}.sql").write_text(
         "-- One; more.\nCREATE TABLE more (x TEXT) STRICT;\nINSERT INTO more\nVALUES ('a;b');\n"
     )
     monkeypatch.setattr(sqlite_setup, "SCHEMA_DIRECTORY", str(scripts))
-    monkeypatch.setattr(sqlite_setup, "SCHEMA", 2)
-    monkeypatch.setattr(sqlite_file, "SCHEMA", 2)
+    monkeypatch.setattr(sqlite_setup, "SCHEMA", number)
+    monkeypatch.setattr(sqlite_file, "SCHEMA", number)
     return scripts
 
 
@@ -195,13 +196,35 @@ def test_migrating_brings_an_older_store_up_and_keeps_what_is_in_it(
     assert migrate(enrolled, SEALER) == 0
 
 
+def test_a_store_of_schema_1_learns_to_suspect_and_its_rows_have_the_length_that_they_keep(
+    enrolled: str, opened: Open
+) -> None:
+    before = os.stat(enrolled).st_size
+    raw(enrolled, "ALTER TABLE credential DROP COLUMN suspect", "PRAGMA user_version = 1")
+    refuses(opened(enrolled), StoreSchema)
+    assert migrate(enrolled, SEALER) == 1
+    (found,) = opened(enrolled).read(FIND).credentials
+    assert found == PHONE
+    assert found.suspect is False
+    with closing(sqlite3.connect(enrolled)) as db:
+        used = "SELECT sum(payload) FROM dbstat WHERE name = 'credential'"
+        length = db.execute(used).fetchone() if _has_dbstat(db) else None
+        db.execute("UPDATE credential SET suspect = 1, mark = mark + 1")
+        assert length is None or db.execute(used).fetchone() == length
+    assert os.stat(enrolled).st_size == before
+
+
+def _has_dbstat(db: sqlite3.Connection) -> bool:
+    return ("ENABLE_DBSTAT_VTAB",) in db.execute("PRAGMA compile_options").fetchall()
+
+
 def test_a_migration_that_fails_changes_nothing(enrolled: str, opened: Open, next_schema: Path) -> None:
-    with open(next_schema / "002.sql", "a", encoding="utf-8") as script:
+    with open(next_schema / f"{sqlite_file.SCHEMA:03}.sql", "a", encoding="utf-8") as script:
         script.write("INSERT INTO nowhere VALUES (1);\n")
     with pytest.raises(StoreError, match="nowhere"):
         migrate(enrolled, SEALER)
     with closing(sqlite3.connect(enrolled)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("PRAGMA user_version").fetchone() == (sqlite_file.SCHEMA - 1,)
         assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'more'").fetchone() == (0,)
 
 
@@ -210,7 +233,7 @@ def test_migrating_refuses_what_a_login_refuses(enrolled: str, tmp_path: Path) -
         migrate(enrolled, Sealer(bytes(32)))
     with pytest.raises(StoreMissing):
         migrate(str(tmp_path / "nowhere.db"), SEALER)
-    raw(enrolled, "PRAGMA user_version = 2")
+    raw(enrolled, f"PRAGMA user_version = {sqlite_file.SCHEMA + 1}")
     with pytest.raises(StoreSchema, match="newer"):
         migrate(enrolled, SEALER)
     raw(enrolled, "PRAGMA application_id = 5")
