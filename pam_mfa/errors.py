@@ -109,6 +109,12 @@ class LookupFailed(PamMfaError):
     reason = "lookup"
 
 
+class TooManyLogins(PamMfaError):
+    """One user has begun too many logins that are not over yet."""
+
+    reason = "too_many_logins"
+
+
 class AbortedError(PamMfaError):
     """The user gave up."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .. import wire
@@ -36,6 +37,7 @@ class Ground:
         now: reads both clocks.
         host: this host's name.
         health: what `status` tells root about this process.
+        callers: how many logins through root's hosts each user has begun who is not root (PAM_RUSER).
     """
 
     role: str
@@ -44,6 +46,7 @@ class Ground:
     now: Callable[[], Instant]
     host: str
     health: Callable[[], Mapping[str, Any]]
+    callers: Counter[str] = field(default_factory=Counter)
 
 
 class Link(Protocol):

@@ -11,7 +11,7 @@ from functools import partial
 from .. import wire
 from ..audit import Record
 from ..conversation import Aborted, Alert, Event, Shown, Want
-from ..errors import ConfigError, PamMfaError, ProtocolError
+from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
 from .channel import Channel
@@ -19,6 +19,7 @@ from .session import Session
 
 TOTAL_SECONDS = {"login": 45, "sshd": 90}  # below what these hosts allow themselves
 TOTAL_SECONDS_ELSE = 180
+CALLER_CAP = 16  # logins at once that one user may begin through su, sudo and the like
 REFUSALS = frozenset({Outcome.DENIED, Outcome.LOCKED, Outcome.TRIES_SPENT})
 
 
@@ -28,6 +29,7 @@ class Transaction(Session):
     _hello: wire.Hello | None = None
     _authinfo: tuple[bytes, ...] = ()
     _verdict: Verdict | None = None
+    _caller = ""
 
     @property
     def account(self) -> int | None:
@@ -53,6 +55,7 @@ class Transaction(Session):
         ground = self._ground
         if ground.settings is None:
             raise ConfigError(["no usable settings"])
+        self._count(hello.ruser)
         request = Request(
             self.id, self._peer_uid, hello.service, hello.user, hello.uid, hello.ruser, hello.rhost, hello.tty
         )
@@ -66,6 +69,23 @@ class Transaction(Session):
         about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
         self._link.record(replace(self._record(about), event="alert", outcome=None), False, lambda written: None)
         return Shown()
+
+    def _count(self, ruser: str) -> None:
+        """Nobody takes all of the service's room by starting su again and again. Raises TooManyLogins."""
+        if self._peer_uid != 0 or ruser in ("", "root"):
+            return
+        if self._ground.callers[ruser] >= CALLER_CAP:
+            raise TooManyLogins(f"{CALLER_CAP} logins begun by one user wait")
+        self._caller = ruser
+        self._ground.callers[ruser] += 1
+
+    def _close(self, last: bytes = b"") -> None:
+        callers = self._ground.callers
+        if self._caller and not self.over:
+            callers[self._caller] -= 1
+            if not callers[self._caller]:
+                del callers[self._caller]
+        super()._close(last)
 
     def _finish(self, end: Verdict | BaseException) -> None:
         """Tell the verdict and record it; with `audit = "required"` the record comes first, and has to be written."""

@@ -365,3 +365,26 @@ def test_a_flow_that_ends_so_grants_nobody(end: object, monkeypatch: pytest.Monk
 def test_a_result_frame_has_21_bytes() -> None:
     one = peer().hello().reply(RIGHT)
     assert len(one.link.frames[-1][1]) == wire.RESULT.size == 21
+
+
+def test_one_user_begins_sixteen_logins_at_once_and_no_more() -> None:
+    """L14: su and sudo ask as root, whoever started them."""
+    ground = peer().ground
+
+    def begin(ruser: str) -> Peer:
+        one = peer()
+        one.session._ground = ground
+        return one.hello(service="su", ruser=ruser)
+
+    waiting = [begin("mallory") for _ in range(16)]
+    assert {one.kinds[-1] for one in waiting} == {"ASK_SECRET"}
+    refused = begin("mallory")
+    assert refused.outcome is Outcome.UNAVAILABLE
+    assert refused.link.records[0].reason == "too_many_logins"
+    others = [begin(ruser) for ruser in ("bob", *["root", ""] * 17)]
+    assert {one.kinds[-1] for one in others} == {"ASK_SECRET"}
+    assert waiting[3].reply(RIGHT).outcome is Outcome.GRANTED
+    assert begin("mallory").send(Type.ABORT).outcome is Outcome.ABORTED
+    for one in (*waiting, *others):
+        one.send(Type.ABORT)
+    assert not ground.callers
