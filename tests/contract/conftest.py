@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stores import SEALER, ThroughWriter, credential, discard, enrol, make
+from vdev.authenticator import Authenticator
+from witness import Plug, Plugged
 
 from pam_mfa.store.sqlite import SqliteStore
 
@@ -52,3 +55,16 @@ def store(request: pytest.FixtureRequest, store_path: str) -> Iterator[SqliteSto
         through = ThroughWriter(store_path)
         yield through
         through.close()
+
+
+@pytest.fixture
+def plug() -> Iterator[Plug]:
+    """Plugs virtual keys into sockets, each with a client that has it open."""
+    with contextlib.ExitStack() as stack:
+
+        def plug(seed: bytes = b"one", **options: Any) -> Plugged:
+            plugged = Plugged(Authenticator(seed, **options))
+            stack.callback(plugged.memory.__exit__)
+            return plugged
+
+        yield plug

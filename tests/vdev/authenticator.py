@@ -164,7 +164,7 @@ class Authenticator:
         discoverable = options.get("rk", False)
         if discoverable and not self.model.discoverable:
             raise Refused(Status.UNSUPPORTED_OPTION)
-        free = self.model.uv_not_required and not discoverable
+        free = self.model.uv_not_required and not discoverable and not self.model.always_uv
         verified = self._verify(parameters, (8, 9, 7), Permission.MC, rp["id"], free)
         if self._find(rp["id"], parameters.get(5, [])):
             self._press()

@@ -1,11 +1,11 @@
-"""CTAP2 canonical CBOR (CTAP 2.1 section 8), as much of it as an authenticator needs: no floats, no tags."""
+"""CTAP2 canonical CBOR (CTAP 2.1 section 8), as much of it as an authenticator needs: no floats, no tags, no null."""
 
 from __future__ import annotations
 
 from typing import Any
 
 MAX_DEPTH = 8  # more than the four levels that a message may have, fewer than would hurt
-SIMPLE = {False: 0xF4, True: 0xF5, None: 0xF6}
+SIMPLE = {False: 0xF4, True: 0xF5}
 _WORDS = {value: key for key, value in SIMPLE.items()}
 
 
@@ -14,9 +14,9 @@ class CborError(ValueError):
 
 
 def encode(value: object) -> bytes:
-    """Canonical bytes of int, bytes, str, bool, None, list, tuple and dict. Raises TypeError for anything else."""
+    """Canonical bytes of int, bytes, str, bool, list, tuple and dict. Raises TypeError for anything else."""
     match value:
-        case None | bool():
+        case bool():
             return bytes([SIMPLE[value]])
         case int():
             return _head(0, value) if value >= 0 else _head(1, -1 - value)
@@ -100,7 +100,7 @@ class _Reader:
         except UnicodeDecodeError:
             raise CborError("text that is no UTF-8") from None
 
-    def simple(self, major: int, number: int) -> bool | None:
+    def simple(self, major: int, number: int) -> bool:
         try:
             return _WORDS[major << 5 | number]
         except KeyError:

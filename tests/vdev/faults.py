@@ -41,7 +41,8 @@ class Faults:
         busy: so many requests are answered CTAPHID "channel busy" (HID).
         foreign: so many packets of another channel go before the answer (HID).
         wrong_sequence: continuation packets are misnumbered (HID).
-        mute: requests are read and never answered (HID).
+        mute: reports are read and nothing is ever answered, not even INIT (HID).
+        silent: commands that are not answered (HID).
         flood: keepalives without end, a thousand in a second, cancelled or not (HID).
     """
 
@@ -65,6 +66,7 @@ class Faults:
     foreign: int = 0
     wrong_sequence: bool = False
     mute: bool = False
+    silent: tuple[int, ...] = ()
     flood: bool = False
 
     def set(self, **changes: Any) -> None:

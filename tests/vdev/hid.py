@@ -158,6 +158,9 @@ class Hid:
     def _work(self) -> None:
         while request := self._requests.get():
             channel, data = request
+            if data and data[0] in self.authenticator.faults.silent:
+                self._busy_for = None
+                continue
             answer = self.authenticator.process(data, functools.partial(self._waiting, channel))
             self._flood(channel)
             for number in range(self.authenticator.faults.foreign):
