@@ -9,6 +9,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from machine import Base, Machine
 
+pytest_plugins = ["vdev.fixtures"]
+
 # A run that was started in the background ignores Ctrl-C, and so would every sudo and ssh that the tests start.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:

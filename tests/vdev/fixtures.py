@@ -1,0 +1,36 @@
+"""Virtual readers as pytest fixtures, a plugin of conftest.py. Tests skip where the system lacks what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from . import pcscd as _pcscd
+from .pcscd import Pcscd, Reader
+
+READERS = 4  # with two drivers, for two are one driver's slots
+
+
+@pytest.fixture(scope="session")
+def pcscd_of_run() -> Iterator[Pcscd]:
+    """One place for all pcscds of a run: libpcsclite looks at PCSCLITE_CSOCK_NAME only once in a process."""
+    if lack := _pcscd.missing():
+        pytest.skip(f"virtual readers: {lack}")
+    with Pcscd(READERS) as pcscd:
+        yield pcscd
+
+
+@pytest.fixture
+def pcscd(pcscd_of_run: Pcscd, monkeypatch: pytest.MonkeyPatch) -> Pcscd:
+    """A pcscd started for this test, with four empty readers; this process and those it starts are its clients."""
+    pcscd_of_run.start()
+    for name, value in pcscd_of_run.environment.items():
+        monkeypatch.setenv(name, value)
+    return pcscd_of_run
+
+
+@pytest.fixture
+def readers(pcscd: Pcscd) -> list[Reader]:
+    """Its readers."""
+    return pcscd.readers
