@@ -29,7 +29,7 @@ def unlock(call: Call, user: str) -> None:
 
     Forgets the wrong ones, after which right ones had to wait or were no longer accepted.
     """
-    _root_only("unlock")
+    root_only("unlock")
     call.user = user
     call.run("unlock", {}, {"unlocked": lambda record: show.line(f"Unlocked {user}.")})
 
@@ -38,10 +38,11 @@ def unlock(call: Call, user: str) -> None:
 @with_json
 def accounts(call: Call) -> None:
     """List all enrolled accounts (root)."""
-    _root_only("accounts")
+    root_only("accounts")
     call.run("accounts", {}, {"account": lambda record: show.line(f"{record['name']} (uid {record['uid']})")})
 
 
-def _root_only(command: str) -> None:
+def root_only(command: str) -> None:
+    """Raise RefusedError for anybody else."""
     if os.geteuid() != 0:
         raise RefusedError("not_allowed", f"only root may do that; run: sudo pam-mfa {command}")

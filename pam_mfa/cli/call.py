@@ -22,6 +22,9 @@ from .terminal import Terminal
 Shows = Mapping[str, Callable[[Record], object]]
 """What to do with each kind of record for a person; other kinds are not shown."""
 
+# What somebody who is gone gets nothing of.
+ADDING = frozenset({"enroll", "check_import", "import"})
+
 
 @dataclass(slots=True)
 class Call:
@@ -69,7 +72,7 @@ class Call:
         try:
             found = find_user(self.user)
         except RefusedError:
-            left = find_stored(self.user, self.where) if os.geteuid() == 0 and verb != "enroll" else None
+            left = find_stored(self.user, self.where) if os.geteuid() == 0 and verb not in ADDING else None
             if left is None:
                 raise
             return left
@@ -126,7 +129,7 @@ def removal(account: Account) -> str:
     return f"see pam-mfa list --user {account.uid}, then run: pam-mfa remove --user {account.uid} CREDENTIAL"
 
 
-Command = Callable[..., None]
+Command = Callable[..., int | None]
 
 
 def with_json(command: Command) -> Command:
@@ -134,8 +137,8 @@ def with_json(command: Command) -> Command:
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
     @functools.wraps(command)
-    def called(as_json: bool, **options: Any) -> None:
-        command(Call(click.get_current_context().obj, as_json), **options)
+    def called(as_json: bool, **options: Any) -> int | None:
+        return command(Call(click.get_current_context().obj, as_json), **options)
 
     return called
 
@@ -148,8 +151,8 @@ def with_account(command: Command) -> Command:
     )
     @with_json
     @functools.wraps(command)
-    def called(call: Call, user: str | None, **options: Any) -> None:
+    def called(call: Call, user: str | None, **options: Any) -> int | None:
         call.user = user
-        command(call, **options)
+        return command(call, **options)
 
     return called

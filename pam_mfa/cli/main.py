@@ -19,6 +19,7 @@ from .credentials import list_credentials, recovery, remove, rename
 from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
+from .key import key
 from .paths import Paths
 from .plain import one_line
 from .trial import trial
@@ -44,7 +45,10 @@ def version(call: Call) -> None:
     call.show({"kind": "version", "version": __version__}, {"version": lambda record: print("pam-mfa", __version__)})
 
 
-for command in (enroll, list_credentials, rename, remove, recovery, status, trial, unlock, accounts, doctor):
+COMMANDS: tuple[click.Command, ...] = (
+    enroll, list_credentials, rename, remove, recovery, key, status, trial, unlock, accounts, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 

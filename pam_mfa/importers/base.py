@@ -108,16 +108,21 @@ def unbase64(text: str, what: str) -> bytes:
         raise Unusable(f"the {what} is not base64") from None
 
 
-def without_shared(entries: Iterable[Entry]) -> list[Entry]:
-    """The same, but a key that somebody above has already is not taken twice."""
-    holders: dict[bytes, Entry] = {}
+def without_doubles(entries: Iterable[Entry], shared: bool = False) -> list[Entry]:
+    """The same, but no key is taken twice by a user nor, unless it is `shared`, by two of them."""
+    holders: dict[tuple[str, bytes], Entry] = {}
     kept = []
     for entry in entries:
-        imported = entry.imported
-        first = holders.setdefault(imported.credential_id, entry) if imported else entry
-        if first is not entry:
-            whose = "the same key again" if first.user == entry.user else f"the key of {first.user}"
-            hint = "" if first.user == entry.user else "; --shared gives it to both"
-            entry = replace(entry, imported=None, why=f"{whose}, line {first.line}{hint}")
+        if entry.imported:
+            whose = entry.user if shared else ""
+            first = holders.setdefault((whose, entry.imported.credential_id), entry)
+            if first is not entry:
+                entry = replace(entry, imported=None, why=_double(first, entry), note="")
         kept.append(entry)
     return kept
+
+
+def _double(first: Entry, again: Entry) -> str:
+    if first.user == again.user:
+        return f"the same key again, line {first.line}"
+    return f"the key of {first.user}, line {first.line}; --shared gives it to both"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .. import credentials, wire
+from .. import credentials, keys, wire
 from ..audit import Record
 from ..conversation import Aborted, Alert, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
 from ..enroll import Caller, Desk, enroll
@@ -33,6 +33,7 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "unlock": credentials.unlock,
     "status": credentials.status,
     "accounts": credentials.accounts,
+    "devices": keys.devices,
 }
 # What leaves an audit record: everything that changes something.
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock"})

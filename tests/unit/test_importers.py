@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings, strategies as st
 
 from pam_mfa.importers import base, pam_u2f, passkey, publickey, sshkey
-from pam_mfa.importers.base import Entry, Unusable, without_shared
+from pam_mfa.importers.base import Entry, Unusable, without_doubles
 from pam_mfa.importers.pam_u2f import RelyingParties
 
 PARTIES = RelyingParties("pam://host", "pam://app")
@@ -222,10 +222,12 @@ def test_why_not(text: str, said: str) -> None:
     assert said in why(text)
 
 
-def test_a_shared_key_goes_to_whoever_stands_first() -> None:
-    entries = without_shared(mapping(f"alice:{NEW}", f"root:{NEW}", f"bob:{OLD}:{OLD}"))
-    assert [e.imported is not None for e in entries] == [True, False, True, False]
-    assert "the key of alice, line 1; --shared" in entries[1].why
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_shared_key_goes_to_whoever_stands_first_unless_that_is_wanted(shared: bool) -> None:
+    """K07."""
+    entries = without_doubles(mapping(f"alice:{NEW}", f"root:{NEW}", f"bob:{OLD}:{OLD}"), shared)
+    assert [e.imported is not None for e in entries] == [True, shared, True, False]
+    assert entries[1].why == ("" if shared else "the key of alice, line 1; --shared gives it to both")
     assert entries[3].why == "the same key again, line 3"
 
 

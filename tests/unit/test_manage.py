@@ -10,11 +10,13 @@ from typing import Any
 import pyotp
 import pytest
 from flows import ALICE, BOB, Clock, recovery
-from peers import PHONE, RIGHT, WRONG, Held, Monotonic, Peer, manager
+from peers import PHONE, RIGHT, WRONG, Held, Monotonic, Peer, held, manager
 from stores import SEALER, discard, enrol, make
 
 from pam_mfa import wire
 from pam_mfa.config import FirstEnrolment, Settings
+from pam_mfa.conversation import DeviceReply
+from pam_mfa.devices.base import Idle
 from pam_mfa.errors import AbortedError, ConfigError, LookupFailed, ProtocolError, RefusedError, StoreMissing
 from pam_mfa.outcome import Outcome
 from pam_mfa.service.manage import RECORDED, VERBS, answer_of
@@ -55,6 +57,12 @@ def app(one: Peer) -> str:
     return shown.at(Clock().wall)
 
 
+def nothing_plugged_in(one: Peer) -> None:
+    """The device service's answer to what this peer wants to know."""
+    ((_, done),) = held(one).waits
+    done(DeviceReply(Idle(0)))
+
+
 # ------------------------------------------------------------------------------------------- every verb
 
 ARGS: dict[str, Mapping[str, Any]] = {
@@ -66,6 +74,7 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "unlock": {},
     "status": {},
     "accounts": {},
+    "devices": {},
 }
 KINDS: dict[str, list[str]] = {
     "enroll": ["totp", "enrolled"],
@@ -76,6 +85,7 @@ KINDS: dict[str, list[str]] = {
     "unlock": ["unlocked"],
     "status": ["service", "account"],
     "accounts": ["account"],
+    "devices": [],
 }
 
 
@@ -89,6 +99,8 @@ def test_root_manages_any_account(enrolled: SqliteStore, verb: str) -> None:
     one = ask(enrolled, 0).request(verb, ROOT_FOR_ALICE, **ARGS[verb])
     if verb == "enroll":
         one.reply(app(one))
+    if verb == "devices":
+        nothing_plugged_in(one)
     assert one.done == {"ok": True}
     assert [part["kind"] for part in one.parts] == KINDS[verb]
     assert one.kinds[0] == "ALIVE"
@@ -103,6 +115,8 @@ def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
         one.reply(RIGHT)
     if verb == "enroll":
         one.reply(app(one))
+    if verb == "devices":
+        nothing_plugged_in(one)
     if verb in ("unlock", "accounts"):
         assert one.done["error"] == "not_allowed"
     else:

@@ -1,0 +1,69 @@
+"""The flow that says what is plugged in.
+
+Whoever has an account may ask: it tells what `lsusb` tells, and how the device's PIN stands, but nothing of a
+credential, and it touches nothing. Asking again and again costs what the caps of the manage socket allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from .conversation import DeviceGone, DeviceReply, Steps, Wait, expect, hang_up, show
+from .devices.base import Described, Failed, Idle, List
+from .enroll import Desk
+from .errors import ProtocolError, RefusedError
+
+SECONDS = 5
+UNKNOWN = 255  # PIN tries
+ALGORITHMS = {-7: "es256", -8: "eddsa", -257: "rs256"}
+OPTIONS = frozenset({"alwaysUv", "bioEnroll", "clientPin", "credMgmt", "makeCredUvNotRqd", "rk", "up", "uv"})
+# A record has to fit into a frame, whatever a device says of itself.
+MAX_WORDS, MAX_WORD = 16, 32
+
+
+def devices(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: one record for each device that is there."""
+    request: List | None = List(SECONDS)
+    while True:
+        event = yield Wait(request, SECONDS + 1)
+        if isinstance(event, DeviceGone):
+            raise RefusedError("unavailable", "the device service does not answer: ask an administrator to restart it")
+        reply = expect(event, DeviceReply).reply
+        if isinstance(reply, Idle):
+            return (yield from hang_up())
+        yield from show(**_record(reply))
+        request = None
+
+
+def _record(reply: object) -> dict[str, Any]:
+    match reply:
+        case Described():
+            return _described(reply)
+        case Failed(device, why):
+            return {"kind": "device_failed", "device": device, "why": why.name.lower()}
+        case _:
+            raise ProtocolError(f"{type(reply).__name__} in answer to List")
+
+
+def _described(found: Described) -> dict[str, Any]:
+    return {
+        "kind": "device",
+        "device": found.device,
+        "name": found.name,
+        "transport": found.transport.name.lower(),
+        "aaguid": str(UUID(bytes=found.aaguid)),
+        "firmware": found.firmware,
+        "versions": _few(found.versions),
+        "extensions": _few(found.extensions),
+        "options": {name: value for name, _, value in (o.partition("=") for o in found.options) if name in OPTIONS},
+        "algorithms": _few([ALGORITHMS.get(number, str(number)) for number in found.algorithms]),
+        "pin_tries": None if found.pin_tries == UNKNOWN else found.pin_tries,
+        "min_pin": found.min_pin,
+        "pin_change": found.pin_change,
+    }
+
+
+def _few(words: Sequence[str]) -> list[str]:
+    return [word[:MAX_WORD] for word in words[:MAX_WORDS]]

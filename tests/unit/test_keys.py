@@ -1,0 +1,103 @@
+"""What is plugged in, as the manage socket tells it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from flows import ALICE, FACTORS, SESSION, Clock, Memory, World
+
+from pam_mfa import wire
+from pam_mfa.config import Settings
+from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Expired, HangUp, Wait
+from pam_mfa.devices.base import Asserted, Described, Failed, Failure, Idle, List, Touch, Transport
+from pam_mfa.enroll import Caller, Desk
+from pam_mfa.errors import DeadlineError, ProtocolError, RefusedError
+from pam_mfa.keys import devices
+
+BLUE = Described(
+    device=1,
+    transport=Transport.USB,
+    name="Blue Nano",
+    aaguid=bytes.fromhex("2fc0579f811347eab116bb5a8db9202a"),
+    firmware=0x50403,
+    versions=("U2F_V2", "FIDO_2_0"),
+    extensions=("credProtect",),
+    options=("clientPin=1", "rk=1", "vendorThing=1"),
+    algorithms=(-7, -8, -35),
+    pin_tries=8,
+    min_pin=4,
+    pin_change=False,
+)
+
+
+def ask(*events: Event) -> World:
+    world = World(Memory(), device=events)
+    world.run(devices(Desk(Caller(SESSION, ALICE, ALICE, "alice", "host"), Settings(), FACTORS, Clock()), {}))
+    return world
+
+
+def test_every_device_is_a_record_and_the_devices_are_let_go() -> None:
+    world = ask(DeviceReply(BLUE), DeviceReply(Failed(2, Failure.BUSY)), DeviceReply(Idle(2)))
+    assert world.records == [
+        {
+            "kind": "device",
+            "device": 1,
+            "name": "Blue Nano",
+            "transport": "usb",
+            "aaguid": "2fc0579f-8113-47ea-b116-bb5a8db9202a",
+            "firmware": 328707,
+            "versions": ["U2F_V2", "FIDO_2_0"],
+            "extensions": ["credProtect"],
+            "options": {"clientPin": "1", "rk": "1"},
+            "algorithms": ["es256", "eddsa", "-35"],
+            "pin_tries": 8,
+            "min_pin": 4,
+            "pin_change": False,
+        },
+        {"kind": "device_failed", "device": 2, "why": "busy"},
+    ]
+    waits = [want for want in world.wants if isinstance(want, Wait)]
+    assert isinstance(waits[0].request, List)
+    assert [wait.request for wait in waits[1:]] == [None, None]
+    assert isinstance(world.wants[-1], HangUp)
+    assert world.asked == []
+
+
+def test_nothing_plugged_in_is_no_record() -> None:
+    assert ask(DeviceReply(Idle(0))).records == []
+
+
+def test_tries_that_a_device_does_not_tell_are_nobody_s_guess() -> None:
+    world = ask(DeviceReply(dataclasses.replace(BLUE, pin_tries=255)), DeviceReply(Idle(1)))
+    assert world.records[0]["pin_tries"] is None
+
+
+def test_a_record_fits_into_a_frame_whatever_a_device_says() -> None:
+    words = tuple(f"{number:064}" for number in range(32))
+    loud = dataclasses.replace(
+        BLUE,
+        name="x" * 64,
+        versions=words,
+        extensions=words,
+        options=words,
+        algorithms=tuple(range(-(2**31), 32 - 2**31)),
+    )
+    (record,) = ask(DeviceReply(loud), DeviceReply(Idle(1))).records
+    assert len(json.dumps(record)) < wire.MAX_PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        (DeviceGone("no_device_service"), RefusedError),
+        (Expired(), DeadlineError),
+        (DeviceTouch(Touch(1, False)), ProtocolError),
+        (DeviceReply(Touch(1, False)), ProtocolError),
+        (DeviceReply(Asserted(1, Transport.USB, "rp", b"id", b"", b"", b"")), ProtocolError),
+    ],
+)
+def test_anything_else_is_an_end(event: Event, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        ask(event)
