@@ -28,7 +28,7 @@ class Credential:
     """One enrolled thing.
 
     Args:
-        id: 32 lower-case hex digits, random.
+        id: 32 lower-case hex digits, random; of an imported key made from what the key calls it (importing.py).
         uid, user: its owner.
         factor: name of the factor in the registry.
         label: the name its user gave it; the only text that may change.
@@ -78,6 +78,13 @@ class FindAccount:
 @dataclass(frozen=True, slots=True)
 class ListAccounts:
     """-> tuple of (uid, user), by uid: everybody with at least one credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindOwners:
+    """-> tuple of (credential id, uid, user): who has credentials of these ids. It looks through the whole store."""
+
+    credentials: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +217,7 @@ class KeepConfig:
     text: str
 
 
-Query = FindAccount | ListAccounts | KeptConfig
+Query = FindAccount | ListAccounts | FindOwners | KeptConfig
 Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig
 
 

@@ -21,6 +21,7 @@ from .base import (
     Credential,
     Enrol,
     FindAccount,
+    FindOwners,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -110,6 +111,17 @@ def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Cr
 def list_accounts(db: sqlite3.Connection, sealer: Sealer, query: ListAccounts) -> tuple[tuple[int, str], ...]:
     """Everybody with a credential."""
     return tuple(db.execute("SELECT uid, user FROM account ORDER BY uid"))
+
+
+def find_owners(db: sqlite3.Connection, sealer: Sealer, query: FindOwners) -> tuple[tuple[str, int, str], ...]:
+    """Who has credentials of these ids."""
+    marks = ", ".join("?" * len(query.credentials))
+    return tuple(
+        db.execute(
+            f"SELECT id, uid, user FROM credential JOIN account USING (uid) WHERE id IN ({marks}) ORDER BY id, uid",  # noqa: S608 - only marks
+            query.credentials,
+        )
+    )
 
 
 def kept_config(db: sqlite3.Connection, sealer: Sealer, query: KeptConfig) -> str | None:
@@ -288,6 +300,7 @@ def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
 QUERIES: dict[type[Query], Callable[[sqlite3.Connection, Sealer, Any], Any]] = {
     FindAccount: find_account,
     ListAccounts: list_accounts,
+    FindOwners: find_owners,
     KeptConfig: kept_config,
 }
 OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], Any]] = {

@@ -18,6 +18,7 @@ from pam_mfa.store.base import (
     Credential,
     Enrol,
     FindAccount,
+    FindOwners,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -71,6 +72,16 @@ def test_everybody_with_a_credential_is_listed_by_uid(store: AnyStore) -> None:
     enrol(store, BOBS)
     enrol(store, PHONE)
     assert store.read(ListAccounts()) == ((ALICE, "alice"), (1001, "bob"))
+
+
+def test_the_owners_of_credentials_are_found_in_the_whole_store(store: AnyStore) -> None:
+    shared = dataclasses.replace(PHONE, uid=1001, user="bob")
+    enrol(store, PHONE, CODES)
+    enrol(store, BOBS, shared)
+    assert store.read(FindOwners(())) == ()
+    assert store.read(FindOwners(("f" * 32,))) == ()
+    assert store.read(FindOwners((CODES.id,))) == ((CODES.id, ALICE, "alice"),)
+    assert store.read(FindOwners((PHONE.id, "f" * 32))) == ((PHONE.id, ALICE, "alice"), (PHONE.id, 1001, "bob"))
 
 
 def test_a_uid_under_another_name_is_refused(store: AnyStore) -> None:
