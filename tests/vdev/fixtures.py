@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import pcscd as _pcscd
 from .pcscd import Pcscd, Reader
+
+if TYPE_CHECKING:
+    from cards import Client
 
 READERS = 4  # with two drivers, for two are one driver's slots
 
@@ -34,3 +40,19 @@ def pcscd(pcscd_of_run: Pcscd, monkeypatch: pytest.MonkeyPatch) -> Pcscd:
 def readers(pcscd: Pcscd) -> list[Reader]:
     """Its readers."""
     return pcscd.readers
+
+
+@pytest.fixture
+def client(pcscd: Pcscd) -> Iterator[Client]:
+    """A client of it by pyscard and python-fido2."""
+    from cards import Client  # where it is used only: conftest.py takes this file in for every test
+
+    with closing(Client()) as client:
+        yield client
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Future[Any]]]:
+    """Runs what waits for a card, as Executor.submit does."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit
