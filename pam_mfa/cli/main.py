@@ -19,6 +19,7 @@ from .credentials import list_credentials, recovery, remove, rename
 from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
+from .imports import import_keys
 from .key import key
 from .paths import Paths
 from .plain import one_line
@@ -46,7 +47,7 @@ def version(call: Call) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    enroll, list_credentials, rename, remove, recovery, key, status, trial, unlock, accounts, doctor,
+    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -1,0 +1,147 @@
+"""Has the service enrol what was read, an account at a time, and reports on every key."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import wire
+from ..errors import RefusedError
+from . import show
+from .call import Call, find_user
+from .client import Record
+from .exits import Exit
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..importers.base import Entry, Imported
+
+
+class Upload(Terminal):
+    """Answers every question with the next piece of a text, and with nothing behind its end."""
+
+    def __init__(self, text: str) -> None:
+        self._left = text
+
+    def ask(self, text: str) -> str:
+        """The next piece."""
+        piece, self._left = self._left[: wire.MAX_REPLY], self._left[wire.MAX_REPLY :]
+        return piece
+
+
+@dataclass(slots=True)
+class Takeover:
+    """One import.
+
+    Args:
+        source: which program the keys come from, in the service's word.
+        shared: also keys that another account has.
+        apply: do it, not only say what would be done.
+    """
+
+    call: Call
+    source: str
+    shared: bool
+    apply: bool
+
+    def run(self, found: Iterable[Entry]) -> int:
+        """Report on every key. Returns the exit code."""
+        from ..importers.base import without_doubles
+
+        entries = without_doubles(found, self.shared)
+        if not entries:
+            raise RefusedError("not_found", "there is no key in it")
+        records = [_record(entry) for entry in entries]
+        code = Exit.DONE
+        for user in dict.fromkeys(entry.user for entry in entries if entry.imported):
+            own = [at for at, entry in enumerate(entries) if entry.imported and entry.user == user]
+            if code is Exit.UNAVAILABLE:
+                _refuse([records[at] for at in own], "not tried, as pam-mfa does not answer")
+            else:
+                code = self._account(user, [entries[at] for at in own], [records[at] for at in own])
+        self._show(records)
+        if code is not Exit.UNAVAILABLE and any(record["state"] == "refused" for record in records):
+            return Exit.REFUSED
+        return code
+
+    def _account(self, user: str, entries: Sequence[Entry], records: Sequence[Record]) -> Exit:
+        """All keys of one account, or none."""
+        self.call.user = user
+        self.call.terminal = Upload(_sheet(entry.imported for entry in entries if entry.imported))
+        arguments = {"source": self.source, "shared": self.shared}
+        try:
+            find_user(user)
+            answers = list(self.call.records("import" if self.apply else "check_import", arguments))
+        except RefusedError as error:
+            _refuse(records, error.message)
+            return Exit.UNAVAILABLE if error.code == "unavailable" else Exit.DONE
+        for record, answer in zip(records, answers, strict=True):
+            record |= {"state": answer["state"], "label": answer["label"]}
+        return Exit.DONE
+
+    def _show(self, records: Sequence[Record]) -> None:
+        if self.call.json:
+            for record in records:
+                self.call.show(record, {})
+            return
+        show.table(("Line", "User", "Key", "Made for", "Result"), [_row(record) for record in records])
+        print(_summary(records, self.apply))
+
+
+def _sheet(keys: Iterable[Imported]) -> str:
+    return json.dumps(
+        [
+            {
+                "rp_id": key.rp_id,
+                "credential_id": base64.b64encode(key.credential_id).decode(),
+                "public_key": base64.b64encode(key.public_key).decode(),
+                "verified": key.verified,
+                "discoverable": key.discoverable,
+                "user_handle": base64.b64encode(key.user_handle).decode(),
+            }
+            for key in keys
+        ]
+    )
+
+
+def _record(entry: Entry) -> Record:
+    key = entry.imported
+    return {
+        "kind": "key",
+        "line": entry.line,
+        "user": entry.user,
+        "algorithm": key.algorithm if key else "",
+        "rp_id": key.rp_id if key else "",
+        "credential_id": base64.b64encode(key.credential_id).decode() if key else "",
+        "state": "" if key else "refused",
+        "label": "",
+        "why": entry.why,
+        "note": entry.note,
+    }
+
+
+def _refuse(records: Iterable[Record], why: str) -> None:
+    for record in records:
+        record |= {"state": "refused", "why": why}
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    what = {
+        "ready": f'can be imported as "{record["label"]}"',
+        "imported": f'imported as "{record["label"]}"',
+        "present": f'enrolled already as "{record["label"]}"',
+    }.get(record["state"], f"not imported: {record['why']}")
+    note = f"; {record['note']}" if record["note"] and record["state"] != "refused" else ""
+    return record["line"], record["user"] or "-", record["algorithm"] or "-", record["rp_id"] or "-", what + note
+
+
+def _summary(records: Sequence[Record], applied: bool) -> str:
+    states = [record["state"] for record in records]
+    if not applied:
+        count = states.count("ready")
+        return f"{count} can be imported. Nothing was changed" + ("; do it with --apply." if count else ".")
+    hint = " Their users can make recovery codes: pam-mfa recovery --new" if "imported" in states else ""
+    return f"{states.count('imported')} imported.{hint}"
