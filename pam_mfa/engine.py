@@ -18,17 +18,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import wire
 from .audit import Log, Record, system_log
 from .errors import PamMfaError, StoreError
 from .service.channel import Backend
-from .service.devices import Devices, absent
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
 from .service.session import Session
 from .service.system import peer_uid
 from .store.base import Store
+
+if TYPE_CHECKING:
+    from .service.devices import Devices, Line
 
 SESSION_FD = 3
 
@@ -38,7 +41,7 @@ def run(role: str, sockets: Mapping[str, int]) -> int:
 
     Args:
         role: see above.
-        sockets: listening sockets by name, for the service.
+        sockets: descriptors by name: the service's listening sockets, the engine's way to its device broker.
     """
     try:
         if role == "service":
@@ -47,14 +50,18 @@ def run(role: str, sockets: Mapping[str, int]) -> int:
             from .service.main import serve
 
             return serve(sockets)
-        return prepare() if role == "prepare" else one_session(role)
+        return prepare() if role == "prepare" else one_session(role, sockets.get("devices"))
     except PamMfaError as problem:
         system_log().alert(f"pam-mfa {role}: {problem.reason}: {problem}")
         return 1
 
 
-def one_session(role: str) -> int:
-    """Serve the session on descriptor 3, driven by poll."""
+def one_session(role: str, devices: int | None) -> int:
+    """Serve the session on descriptor 3, driven by poll.
+
+    Args:
+        devices: descriptor that takes connections to this session's device broker, None where there is none.
+    """
     base = Base("engine", take_key())
     store = base.store()
     log = system_log()
@@ -63,7 +70,8 @@ def one_session(role: str) -> int:
         log.alert(alert)
     _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
-        link = EngineLink(connection, DirectBackend(store, Devices(absent)), log)
+        link = EngineLink(connection, log, devices)
+        link.backend = DirectBackend(store, link.devices)
         drive(_session(role, link, base), link)
     return 0
 
@@ -83,11 +91,24 @@ def _session(role: str, link: EngineLink, base: Base) -> Session:
 class EngineLink:
     """The one connection of an engine."""
 
-    def __init__(self, connection: socket.socket, backend: Backend, log: Log) -> None:
-        self.backend = backend
+    backend: Backend
+
+    def __init__(self, connection: socket.socket, log: Log, devices: int | None) -> None:
         self.connection = connection
         self.unsent: Callable[[], None] | None = None
+        self.watched: dict[int, Callable[[], None]] = {}
         self._log = log
+        self._devices = devices
+
+    def devices(self) -> Devices:
+        """This session's line to the broker that the C part has forked, if it could."""
+        from .service.devices import Devices, absent, passed
+
+        def watch(line: Line, on: bool) -> None:
+            self.watched = {line.fileno(): devices.readable} if on else {}
+
+        devices = Devices(absent if self._devices is None else passed(self._devices), watch)
+        return devices
 
     def send(self, frame: bytes) -> None:
         self.connection.send(frame, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -109,7 +130,8 @@ def drive(session: Session, link: EngineLink) -> None:
     while not session.over:
         poll.register(connection, select.POLLIN | (select.POLLOUT if link.unsent else 0))
         wait = max(0.0, session.next_tick - time.monotonic())
-        events = dict(poll.poll(None if wait == float("inf") else wait * 1000 + 1)).get(connection.fileno(), 0)
+        occurred = _poll(poll, link.watched, None if wait == float("inf") else wait * 1000 + 1)
+        events = occurred.get(connection.fileno(), 0)
         if events & select.POLLOUT and link.unsent:
             send, link.unsent = link.unsent, None
             send()
@@ -121,6 +143,19 @@ def drive(session: Session, link: EngineLink) -> None:
             session.receive(buffer[:size])
             buffer[:size] = bytes(size)  # it may have held a code
         session.tick(time.monotonic())
+
+
+def _poll(poll: select.poll, watched: Mapping[int, Callable[[], None]], milliseconds: float | None) -> dict[int, int]:
+    """What occurs on the session's connection; what devices say goes where it belongs."""
+    lines = dict(watched)
+    for fd in lines:
+        poll.register(fd, select.POLLIN)
+    occurred = dict(poll.poll(milliseconds))
+    for fd, readable in lines.items():
+        poll.unregister(fd)
+        if fd in occurred:
+            readable()
+    return occurred
 
 
 def prepare() -> int:

@@ -23,7 +23,6 @@ from pam_mfa.config import Settings
 from pam_mfa.engine import EngineLink, drive
 from pam_mfa.outcome import Outcome
 from pam_mfa.service import system
-from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.service.loop import KINDS, LoopBackend, Server
 from pam_mfa.service.session import Ground
@@ -259,7 +258,8 @@ class EngineDoor:
     def _engine(self, kind: str, connection: socket.socket) -> None:
         store = SqliteStore(self._path, SEALER)
         with connection:
-            link = EngineLink(connection, DirectBackend(store, Devices(absent)), Log([self.shelf]))
+            link = EngineLink(connection, Log([self.shelf]), None)
+            link.backend = DirectBackend(store, link.devices)
             drive(KINDS[kind](link, self.ground, 0), link)
         discard(store)
 

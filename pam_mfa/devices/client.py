@@ -34,11 +34,11 @@ class Gone(ProtocolError):
 class Client:
     """A connection to the device service.
 
-    Whose socket it is, is the kernel's word: root made it, be it systemd, the service's own C part before it dropped
-    root, or the engine's. Another's would be told PINs.
+    Whose socket lies at a path is the kernel's word: root made it, be it systemd or the service's own C part before it
+    dropped root. Another's would be told PINs.
 
     Args:
-        where: path of the socket, or a connection that somebody made.
+        where: path of the socket, or a connection that the caller made itself.
 
     Raises Gone.
     """
@@ -46,10 +46,6 @@ class Client:
     def __init__(self, where: str | os.PathLike[str] | socket.socket = PATH) -> None:
         self._connection = where if isinstance(where, socket.socket) else _connected(os.fspath(where))
         self._connection.setblocking(False)
-        uid = PEER.unpack(self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1]
-        if uid != ROOT:
-            self.close()
-            raise Gone("device_service_untrusted")
 
     def fileno(self) -> int:
         """Readable when there is a reply, or an end. -1 once closed."""
@@ -92,4 +88,7 @@ def _connected(path: str) -> socket.socket:
         connection.close()
         busy = isinstance(problem, BlockingIOError)
         raise Gone("device_service_busy" if busy else "no_device_service") from None
+    if PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1] != ROOT:
+        connection.close()
+        raise Gone("device_service_untrusted")
     return connection

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
 from ..devices.base import Choose, Pin, Reply, Touch
+from ..devices.client import Client, Gone
 from ..errors import PamMfaError
 from .channel import Done
 
@@ -20,25 +22,39 @@ class Line(Protocol):
 
     def fileno(self) -> int: ...
 
-    def send(self, request: object) -> None:
-        """Raises OSError, ProtocolError."""
+    def send(self, structure: Any) -> None:
+        """Raises ProtocolError."""
 
     def receive(self) -> Reply | None:
-        """The next reply, None where there is none yet. Raises OSError, ProtocolError."""
+        """The next reply, None where there is none yet. Raises ProtocolError."""
 
     def close(self) -> None: ...
 
 
 def absent() -> Line:
     """The line where there is no device service."""
-    raise FileNotFoundError("no device service")
+    raise Gone("no_device_service")
+
+
+def passed(fd: int) -> Callable[[], Line]:
+    """Opens lines to a broker that takes connections as descriptors over `fd`: the engine's own."""
+
+    def connect() -> Line:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, suppress(OSError), socket.socket(fileno=os.dup(fd)) as channel:
+            socket.send_fds(channel, [b"\0"], [theirs.fileno()], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            return Client(ours)
+        ours.close()
+        raise Gone("no_device_service")
+
+    return connect
 
 
 class Devices:
     """The devices of one session.
 
     Args:
-        connect: opens a line to the device service. Raises OSError, ProtocolError.
+        connect: opens a line to the device service. Raises ProtocolError.
         watch: is told of a line and whether to call `readable` when it has something to read.
         touch: is told when the first device waits for its user, and when none does any more.
     """
@@ -63,9 +79,9 @@ class Devices:
         if request is not None:
             try:
                 self._ask(request)
-            except (OSError, PamMfaError):
+            except PamMfaError as problem:
                 self.close()
-                done(DeviceGone("no_device_service"))
+                done(DeviceGone(problem.reason))
                 return
         if self._line is not None:
             self._done = done
@@ -106,8 +122,8 @@ class Devices:
     def _receive(self, line: Line) -> Event | None:
         try:
             reply = line.receive()
-        except (OSError, PamMfaError):
-            return DeviceGone("device_service_gone")
+        except PamMfaError as problem:
+            return DeviceGone(problem.reason)
         if reply is None:
             return None
         device = getattr(reply, "device", -1)  # Idle is about none

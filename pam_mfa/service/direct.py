@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..conversation import CheckPassword, Commit, LookUp, Read, Wait
+from ..conversation import CheckPassword, Commit, LookUp, Read, Shown, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
 from .channel import Answered, Backend, Done, found, stored
-from .devices import Devices
+
+if TYPE_CHECKING:  # a code needs none of it, and pays for each import of an engine
+    from .devices import Devices
 
 
 class DirectBackend(Backend):
@@ -17,12 +21,13 @@ class DirectBackend(Backend):
 
     Args:
         store: the process's own.
-        devices: of the one session that there is.
+        devices: makes those of the one session that there is, when they are first wanted.
     """
 
-    def __init__(self, store: Store, devices: Devices) -> None:
+    def __init__(self, store: Store, devices: Callable[[], Devices]) -> None:
         self._store = store
-        self._devices = devices
+        self._make = devices
+        self._devices: Devices | None = None
 
     def read(self, want: Read, done: Done) -> None:
         try:
@@ -50,10 +55,14 @@ class DirectBackend(Backend):
         done(LookupFailed("the engine checks no passwords"))
 
     def wait(self, want: Wait, done: Done) -> None:
+        if self._devices is None:
+            self._devices = self._make()
         self._devices.wait(want, done)
 
     def hang_up(self, done: Done) -> None:
-        self._devices.hang_up(done)
+        if self._devices is not None:
+            self._devices.close()
+        done(Shown())
 
 
 def _look_up(want: LookUp) -> Answered:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..audit import system_log
 from ..conversation import Expired
+from ..devices.client import Client
 from ..errors import ConfigError, StoreError
 from ..store.writer import Writer
 from ..trail import Trail
@@ -44,7 +45,7 @@ class Service:
         self._notifier: Notifier = from_environment()
         self._stopping = False
         backend = LoopBackend(loop, self._reader, self._writer)
-        self._server = Server(loop, listeners, base.ground, backend, self._trail)
+        self._server = Server(loop, listeners, base.ground, backend, self._trail, Client)
         base.ground.health = self._health
 
     def start(self) -> None:

@@ -354,7 +354,7 @@ def test_the_engine_checks_no_passwords(path: str) -> None:
         answers.append(answer)
         return True
 
-    DirectBackend(SqliteStore(path, SEALER), Devices(absent)).check_password(CheckPassword("alice", "x"), done)
+    DirectBackend(SqliteStore(path, SEALER), lambda: Devices(absent)).check_password(CheckPassword("alice", "x"), done)
     assert [type(answer) for answer in answers] == [LookupFailed]
 
 

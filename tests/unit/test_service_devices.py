@@ -10,6 +10,7 @@ import pytest
 
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Shown, Wait
 from pam_mfa.devices.base import Choose, Failed, Failure, Idle, List, Pin, Reply, Touch
+from pam_mfa.devices.client import Gone
 from pam_mfa.errors import ProtocolError
 from pam_mfa.service.channel import Answered
 from pam_mfa.service.devices import Devices, Line, Pending, absent
@@ -116,11 +117,11 @@ def test_follow_ups_go_on_with_the_line_and_a_new_request_closes_it(desk: Desk) 
     assert desk.lines[1].sent == [List(4)]
 
 
-@pytest.mark.parametrize("problem", [ConnectionResetError(), ProtocolError("nonsense")])
-def test_a_device_service_that_goes_is_gone(desk: Desk, problem: Exception) -> None:
+@pytest.mark.parametrize("problem", [Gone("device_service_gone"), ProtocolError("nonsense")])
+def test_a_device_service_that_goes_is_gone(desk: Desk, problem: ProtocolError) -> None:
     desk.wait(List(3))
     desk.says(problem)
-    assert desk.events == [DeviceGone("device_service_gone")]
+    assert desk.events == [DeviceGone(problem.reason)]
 
 
 def test_without_a_device_service_there_are_no_devices() -> None:
