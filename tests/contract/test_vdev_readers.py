@@ -244,6 +244,15 @@ def test_a_hung_and_an_absent_pcscd(pcscd: Pcscd, background: Callable[..., Futu
     assert len(list_readers()) == 4
 
 
+def test_a_pcscd_that_lets_nobody_in(pcscd: Pcscd) -> None:
+    pcscd.refuse()
+    for _ in range(2):
+        with pytest.raises(EstablishContextException, match="0x8010006A"):
+            list_readers()
+    pcscd.start()
+    assert len(list_readers()) == 4
+
+
 def test_no_reader_can_be_reached_over_the_network(readers: list[Reader]) -> None:
     with socket.socket() as stranger:
         assert stranger.connect_ex(("127.0.0.1", FIRST_PORT)) != 0

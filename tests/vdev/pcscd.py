@@ -142,6 +142,11 @@ class Pcscd:
         names = self._ask(do="names", count=slots, seconds=DEADLINE)["names"][: self._count]
         self.readers[:] = [Reader(self, name, FIRST_PORT + number) for number, name in enumerate(names)]
 
+    def refuse(self) -> None:
+        """Instead of pcscd there is one that polkit tells to let nobody in (0x8010006A); until start() or stop()."""
+        self._take_out()
+        self.pid = self._ask(do="start", refuse=True)["pid"]
+
     def stop(self) -> None:
         """No pcscd, and no socket; cards are out. To hang it instead, send a SIGSTOP to `pid`."""
         self._ask(do="stop")

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 PR_SET_PDEATHSIG = 1
+PCSCD, NO_POLKIT = "/usr/sbin/pcscd", "--disable-polkit"
 FIRST_PASSED_FD = 3  # sd_listen_fds(3)
 SCARD_SCOPE_SYSTEM = 2
 STATE_EMPTY, STATE_PRESENT = 0x10, 0x20
@@ -95,9 +97,11 @@ class Namespace:
         self._path = path
         self._readers = readers
         self._pid = 0
+        known = subprocess.run([PCSCD, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        self._options = [NO_POLKIT] if NO_POLKIT in known else []  # newer ones ask it, and there is none here
 
-    def start(self) -> dict[str, Any]:
-        """Start pcscd, also again; its socket is there at once."""
+    def start(self, refuse: bool = False) -> dict[str, Any]:
+        """Start pcscd, or what refuses everybody, also again; its socket is there at once."""
         self.stop()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self._path)
@@ -105,7 +109,7 @@ class Namespace:
             listener.listen()
             self._pid = os.fork()
             if not self._pid:
-                self._become(listener)
+                self._become(listener, self._refuse if refuse else self._run)
         return {"pid": self._pid}
 
     def stop(self) -> dict[str, Any]:
@@ -137,19 +141,25 @@ class Namespace:
         """A connection to a reader's driver. Raises OSError."""
         return self._until(lambda: socket.create_connection(("127.0.0.1", port)), seconds)
 
-    def _become(self, listener: socket.socket) -> None:
-        """In the child: pcscd."""
+    def _become(self, listener: socket.socket, service: Callable[[socket.socket], None]) -> None:
+        """In the child: end with the parent, and not by the tests' Ctrl-C."""
         try:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end us
-            null = os.open("/dev/null", os.O_RDWR)
-            os.dup2(null, 0)
-            os.dup2(listener.fileno(), FIRST_PASSED_FD)
-            os.set_inheritable(FIRST_PASSED_FD, True)
-            environment = os.environ | {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-            os.execve("/usr/sbin/pcscd", ["pcscd", "--foreground", "--config", self._readers], environment)
+            os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+            service(listener)
         finally:
             os._exit(127)
+
+    def _run(self, listener: socket.socket) -> None:
+        os.dup2(listener.fileno(), FIRST_PASSED_FD)
+        os.set_inheritable(FIRST_PASSED_FD, True)
+        environment = os.environ | {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+        os.execve(PCSCD, [PCSCD, "--foreground", "--config", self._readers, *self._options], environment)
+
+    def _refuse(self, listener: socket.socket) -> None:
+        """What a pcscd does for whom polkit does not let in (measured with pcsc-lite 2.3.3)."""
+        while True:
+            listener.accept()[0].close()
 
     def _until(self, attempt: Callable[[], T], seconds: float) -> T:
         """The first true result of `attempt`. Raises its OSError, or TimeoutError, after that many seconds."""
