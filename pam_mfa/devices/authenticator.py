@@ -186,7 +186,7 @@ def second_permit(user: UserVerification, permit: Permit, error: CtapError) -> P
     """What a refused command may be sent with once more. Raises the error where it may not."""
     if permit is NOT_VERIFIED and error.code == ERR.PUAT_REQUIRED and user.possible:
         return user.prove()
-    if permit.on_the_way and error.code in (ERR.UV_BLOCKED, ERR.UV_INVALID):
+    if permit.on_the_way and error.code in (ERR.UV_BLOCKED, ERR.UV_INVALID, ERR.PUAT_REQUIRED):
         return user.by_pin(PinReason.VERIFICATION_BLOCKED)
     raise error
 

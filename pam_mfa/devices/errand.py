@@ -43,6 +43,7 @@ MAX_SECONDS = 180
 LATE_SECONDS = 1  # for helpers to say that time is up
 FIRST_REQUEST_SECONDS = 5.0
 FIRST_WORD_SECONDS = 12  # for a lock, and for a device to say what it is and what it holds
+AGAIN_SECONDS = 1.0  # PC/SC misses a card that is taken off and put back quickly
 MAX_DEVICES = 16
 MAX_REPLIES = 64  # of one device
 SIGALRM_EXIT = -14  # helper.py: nobody let it have the card
@@ -65,10 +66,11 @@ class Helper:
     Args:
         number: of the device within the request.
         child: None once it has ended.
-        silent_until: when it must have said something.
+        silent_until: when it must have said something or, once its device is gone, is forgotten.
         replies: it has said.
         wants_pin: it waits for one.
         out: it has said its last word, or needs none.
+        gone: its device is, though where it was does not show that yet.
     """
 
     number: int
@@ -77,6 +79,7 @@ class Helper:
     replies: int = 0
     wants_pin: bool = False
     out: bool = False
+    gone: bool = False
 
 
 class Errand:
@@ -159,8 +162,9 @@ class Errand:
             self.close()
         if self.over or self._request is None:
             return
-        for port in self._helpers.keys() - ports:
-            self._unplugged(self._helpers.pop(port))
+        for port, helper in list(self._helpers.items()):
+            if port not in ports or (helper.gone and now > helper.silent_until):
+                self._unplugged(self._helpers.pop(port))
         for port in sorted(ports - self._helpers.keys(), key=repr):
             self._start(port, self._request, now)
         self._hurry(now)
@@ -191,7 +195,7 @@ class Errand:
 
     def _tell_idle(self) -> None:
         working = any(not helper.out for helper in self._helpers.values())
-        devices = sum(helper.replies > 0 for helper in self._helpers.values())
+        devices = sum(helper.replies > 0 and not helper.gone for helper in self._helpers.values())
         if working:
             self._idle = None
         elif self._idle != devices:
@@ -213,11 +217,15 @@ class Errand:
             return
         helper.wants_pin = isinstance(reply, PinWanted | Chosen)
         helper.out = not isinstance(reply, WORKING)
+        if isinstance(reply, Failed) and reply.why is Failure.UNPLUGGED:
+            helper.gone = True
+            helper.silent_until = time.monotonic() + AGAIN_SECONDS
         if isinstance(reply, Made | Chosen):  # the touched one is the user's choice
             for other in self._helpers.values():
                 if other is not helper:
                     self._drop(other)
-        self._say(reply)
+        if helper.replies > 1 or not helper.gone:
+            self._say(reply)
 
     def _ended(self, helper: Helper, status: int) -> None:
         helper.child = None

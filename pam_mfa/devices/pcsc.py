@@ -86,17 +86,16 @@ class Card:
     def connect(self) -> None:
         """Share the card, then have it alone. Raises Stranger, Out, OSError."""
         arguments = self._context, self._reader, scard.SCARD_SHARE_SHARED, PROTOCOLS
-        result, card, protocol = scard.SCardConnect(*arguments)
-        _check(result)
-        self._card = card
-        self._header = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
         with _no_longer_than(LOCK_SECONDS):
+            result, card, protocol = scard.SCardConnect(*arguments)
+            _check(result)
+            self._card = card
+            self._header = scard.SCARD_PCI_T0 if protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
             result = scard.SCardBeginTransaction(card)
-        if result == scard.SCARD_W_RESET_CARD:  # by whoever had it before us
-            _check(scard.SCardReconnect(card, scard.SCARD_SHARE_SHARED, PROTOCOLS, scard.SCARD_LEAVE_CARD)[0])
-            with _no_longer_than(LOCK_SECONDS):
+            if result == scard.SCARD_W_RESET_CARD:  # by whoever had it before us
+                _check(scard.SCardReconnect(card, scard.SCARD_SHARE_SHARED, PROTOCOLS, scard.SCARD_LEAVE_CARD)[0])
                 result = scard.SCardBeginTransaction(card)
-        _check(result)
+            _check(result)
 
     def transmit(self, apdu: list[int], _: object = None) -> tuple[list[int], int, int]:
         """One command and its answer. Raises Out, Left, OSError."""
@@ -130,7 +129,7 @@ class Card:
 
 @contextmanager
 def _no_longer_than(seconds: int) -> Iterator[None]:
-    """End this process by SIGALRM, which the broker takes for BUSY: a transaction cannot be waited for with a limit."""
+    """End this process by SIGALRM, which the broker takes for BUSY: neither call takes a limit."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Every store there is, to be held to the same promises."""
+"""Every store and every transport there is, to be held to the same promises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devices_bench import Bench
 from stores import SEALER, ThroughWriter, credential, discard, enrol, make
+from vdev import keys
 from vdev.authenticator import Authenticator
 from witness import Plug, Plugged
 
@@ -68,3 +70,20 @@ def plug() -> Iterator[Plug]:
             return plugged
 
         yield plug
+
+
+@pytest.fixture(scope="session")
+def hidraw_keys() -> Iterator[keys.Keys]:
+    """A testbed for all keys of a run."""
+    if lack := keys.missing():
+        pytest.skip(f"hidraw nodes: {lack}")
+    with keys.Keys() as testbed:
+        yield testbed
+
+
+@pytest.fixture(params=["memory", "hidraw", "pcsc"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """A broker, without any key, on each transport."""
+    place = {"memory": None, "hidraw": "hidraw_keys", "pcsc": "pcscd"}[request.param]
+    with Bench(request.param, tmp_path, request.getfixturevalue(place) if place else None) as bench:
+        yield bench
