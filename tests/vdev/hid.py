@@ -55,7 +55,7 @@ class Hid:
     def __init__(self, authenticator: Authenticator, send: Callable[[bytes], None]) -> None:
         self.authenticator = authenticator
         self._write = send
-        self._channels = FIRST_CHANNEL
+        self.next_channel = FIRST_CHANNEL  # the next client gets it
         self._message: Message | None = None
         self._requests: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
         self._busy_for: int | None = None  # channel of the request that runs
@@ -118,7 +118,7 @@ class Hid:
     def _take(self, channel: int, command: int, data: bytes) -> None:
         if command == INIT:
             self._init(channel, data)
-        elif not FIRST_CHANNEL <= channel < self._channels:
+        elif not FIRST_CHANNEL <= channel < self.next_channel:
             self._error(channel, INVALID_CHANNEL)
         elif command in (PING, WINK):
             self._send(channel, command, data if command == PING else b"")
@@ -133,7 +133,7 @@ class Hid:
             return
         given = channel
         if channel == BROADCAST:
-            given, self._channels = self._channels, self._channels + 1
+            given, self.next_channel = self.next_channel, self.next_channel + 1
         else:
             self._cancel(channel)  # INIT on a channel aborts what runs on it
         self._send(channel, INIT, nonce + struct.pack(">IBBBBB", given, 2, 5, 4, 3, CAPABILITIES))

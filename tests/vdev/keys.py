@@ -94,6 +94,8 @@ class Key:
 class Keys:
     """A testbed with keys; a context manager, or start() and stop() it.
 
+    `place` is the control socket, as seen from here.
+
     Args:
         command: turns a command line into one that runs it elsewhere, as Machine.command does.
         seen: where a path of that elsewhere is seen from here, as Machine.path does.
@@ -116,6 +118,7 @@ class Keys:
     def start(self) -> None:
         """Start the program; returns when it takes requests. Raises RuntimeError where it does not come up."""
         place = tempfile.mktemp(prefix="vdev-", dir="/tmp")  # a name: it is made elsewhere
+        self.place = self._seen(place)
         run = ["/usr/bin/env", f"PYTHONPATH={TESTS}", "umockdev-wrapper", sys.executable, "-m", "vdev.umock", place]
         self._process = subprocess.Popen(self._command(run), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
@@ -125,7 +128,7 @@ class Keys:
             raise RuntimeError("the virtual keys did not come up; their reason is on standard error")
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(DEADLINE)
-        self._socket.connect(str(self._seen(place)))
+        self._socket.connect(str(self.place))
         self._lines = self._socket.makefile("rwb")
 
     def stop(self) -> None:

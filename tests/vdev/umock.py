@@ -19,12 +19,13 @@ import struct
 import sys
 import termios
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .authenticator import Authenticator
 from .control import Control
-from .hid import BROADCAST, REPORT, Hid
+from .hid import FIRST_CHANNEL, REPORT, Hid
 
 sys.path.append("/usr/lib/python3/dist-packages")  # of the distribution: bindings cannot be had from elsewhere
 import gi  # type: ignore[import-not-found]
@@ -82,17 +83,23 @@ A: serial={serial}
 
 
 class Ioctls(UMockdev.IoctlBase):  # type: ignore[misc]
-    """Answers what a client asks of a hidraw node."""
+    """Answers what a client asks of a hidraw node, and tells when one has opened it."""
 
-    def __init__(self, name: str, serial: str) -> None:
+    def __init__(self, name: str, serial: str, opened: Callable[[], None]) -> None:
         super().__init__()
+        self._opened = opened
         self._texts = {
             HIDIOCGRAWNAME: name.encode() + b"\0",
             HIDIOCGRAWPHYS: b"usb-vdev/input0\0",
             HIDIOCGRAWUNIQ: serial.encode() + b"\0",
         }
 
-    def do_handle_ioctl(self, client: Any) -> bool:  # the name is the binding's
+    # The binding's names.
+
+    def do_client_connected(self, client: Any) -> None:
+        self._opened()
+
+    def do_handle_ioctl(self, client: Any) -> bool:
         request = client.get_request() & 0xFFFFFFFF
         answer = self._answer(request)
         if answer is None:
@@ -127,12 +134,14 @@ class Node:
         self._path = f"/dev/hidraw{number}"
         self._devices = [line.removeprefix("P: ") for line in record.splitlines() if line.startswith("P: ")]
         self._authenticator = authenticator
-        testbed.attach_ioctl(self._path, Ioctls(name, serial))
         self._master = testbed.get_dev_fd(self._path)
         self._slave = _open_peer(self._master)
         self._stop_read, self._stop_write = os.pipe()
-        self._permit()
+        self._writing = threading.Lock()
+        self._abandoned = range(0)  # channels of clients that have gone
         self._hid = Hid(authenticator, self._write)
+        testbed.attach_ioctl(self._path, Ioctls(name, serial, self._opened))
+        self._permit()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -170,18 +179,29 @@ class Node:
             rest += os.read(self._master, 4096)
             while len(rest) >= WRITTEN:
                 report, rest = rest[:WRITTEN], rest[WRITTEN:]
-                if struct.unpack_from(">I", report, 1)[0] == BROADCAST:
-                    termios.tcflush(self._slave, termios.TCIFLUSH)  # what the last client left unread
                 self._hid.receive(report)
+
+    def _opened(self) -> None:
+        """A client comes. As with a real node it gets nothing that was meant for one before it.
+
+        That one may still be at work; it then holds the lock that libfido2 and we take on a node before the first word.
+        """
+        channels = range(FIRST_CHANNEL, self._hid.next_channel)
+        with self._writing:
+            if not _is_locked(self._slave):
+                self._abandoned = channels
+                termios.tcflush(self._slave, termios.TCIFLUSH)
 
     def _write(self, report: bytes) -> None:
         """One report; waits while the client does not read. Raises OSError when the key is pulled out."""
-        while report:
-            readable, _, _ = select.select([self._stop_read], [self._master], [])
-            if readable:
+        channel, left = int.from_bytes(report[:4], "big"), report
+        while left:
+            if select.select([self._stop_read], [self._master], [])[0]:
                 raise OSError("pulled out")
-            with contextlib.suppress(BlockingIOError):
-                report = report[os.write(self._master, report) :]
+            with self._writing, contextlib.suppress(BlockingIOError):
+                if channel in self._abandoned:
+                    return
+                left = left[os.write(self._master, left) :]
 
 
 def _open_peer(master: int) -> int:
@@ -194,6 +214,13 @@ def _open_peer(master: int) -> int:
     termios.tcsetattr(slave, termios.TCSANOW, modes)
     os.set_blocking(master, False)
     return slave
+
+
+def _is_locked(slave: int) -> bool:
+    """Whether somebody holds an flock on it."""
+    status = os.fstat(slave)
+    place = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
+    return any("FLOCK" in line and place in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 def _terminal(master: int) -> int:
