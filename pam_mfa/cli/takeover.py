@@ -70,7 +70,7 @@ class Takeover:
     def _account(self, user: str, entries: Sequence[Entry], records: Sequence[Record]) -> Exit:
         """All keys of one account, or none."""
         self.call.user = user
-        self.call.terminal = Upload(_sheet(entry.imported for entry in entries if entry.imported))
+        self.call.terminal = Upload(sheet(entry.imported for entry in entries if entry.imported))
         arguments = {"source": self.source, "shared": self.shared}
         try:
             find_user(user)
@@ -91,7 +91,8 @@ class Takeover:
         print(_summary(records, self.apply))
 
 
-def _sheet(keys: Iterable[Imported]) -> str:
+def sheet(keys: Iterable[Imported]) -> str:
+    """What goes to the service of one account's keys."""
     return json.dumps(
         [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..factors.assertion import EdDsa, Es256, PublicKey, Rs256, Unproven
+from ..factors.assertion import EDDSA, ES256, RS256, EdDsa, Es256, PublicKey, Rs256, Unproven
 from .base import Unusable
 
 COORDINATE = 32  # bytes of P-256 and Ed25519
@@ -75,3 +75,4 @@ def _bytes(number: int) -> bytes:
 
 
 ENCODERS = {"es256": es256, "eddsa": eddsa, "rs256": rs256}
+NAMES = {ES256: "es256", EDDSA: "eddsa", RS256: "rs256"}
