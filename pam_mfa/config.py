@@ -26,9 +26,12 @@ MAX_NAME = 256
 MAX_ISSUER = 64
 SERVICE = re.compile(r"[a-z0-9_.@-]{1,64}", re.ASCII)
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-TOP_KEYS = ("first_enrolment", "audit", "fail_delay", "issuer", "policy", "service")
+LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*", re.ASCII)
+TOP_KEYS = ("first_enrolment", "audit", "fail_delay", "issuer", "fido2", "policy", "service")
 NEWLINE = "\n"
-RULE_KEYS = ("methods", "unenrolled", "exempt_groups")
+FIDO2_KEYS = ("rp_id", "synced", "clone")
+RULE_KEYS = ("methods", "unenrolled", "exempt_groups", "user_verification", "local_key")
 
 
 class Unenrolled(StrEnum):
@@ -52,6 +55,50 @@ class Audit(StrEnum):
     REQUIRED = "required"
 
 
+class UserVerification(StrEnum):
+    """Whether a security key has to verify its user by PIN or fingerprint (WebAuthn section 5.8.6)."""
+
+    REQUIRED = "required"
+    PREFERRED = "preferred"
+    DISCOURAGED = "discouraged"
+
+
+class LocalKey(StrEnum):
+    """Whether a session is offered this host's own USB ports and readers: where it is local, in any case, or never."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Synced(StrEnum):
+    """Whether credentials count that can leave their authenticator (passkeys in a cloud)."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class Clone(StrEnum):
+    """What becomes of an answer whose sign count fell back."""
+
+    DENY = "deny"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Fido2:
+    """What holds for security keys in all services.
+
+    Args:
+        rp_id: relying party id of new credentials; None for the host's name. Those that are there keep theirs.
+        synced, clone: see there.
+    """
+
+    rp_id: str | None = None
+    synced: Synced = Synced.ALLOW
+    clone: Clone = Clone.DENY
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What one PAM service asks for.
@@ -60,11 +107,14 @@ class Rule:
         methods: names of factors, the preferred one first.
         unenrolled: what becomes of users without a credential.
         exempt_groups: members of these are not asked.
+        user_verification, local_key: see there.
     """
 
-    methods: tuple[str, ...] = ("totp", "recovery")
+    methods: tuple[str, ...] = ("fido2", "totp", "recovery")
     unenrolled: Unenrolled = Unenrolled.DENY
     exempt_groups: frozenset[str] = frozenset()
+    user_verification: UserVerification = UserVerification.DISCOURAGED
+    local_key: LocalKey = LocalKey.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +128,7 @@ class Settings:
         audit_required: a login whose record cannot be written is refused.
         fail_delay_ms: what PAM is asked to wait after a refusal, in milliseconds.
         issuer: the name shown in authenticator apps; None for the host's name.
+        fido2: of security keys.
     """
 
     policy: Rule = Rule()
@@ -86,6 +137,7 @@ class Settings:
     audit_required: bool = False
     fail_delay_ms: int = 2000
     issuer: str | None = None
+    fido2: Fido2 = Fido2()
 
     def rule(self, service: str) -> Rule:
         """The rule of a PAM service."""
@@ -149,6 +201,16 @@ class _Reading:
             audit_required=_given(top, "audit", self._choice, Audit.BEST_EFFORT) is Audit.REQUIRED,
             fail_delay_ms=_given(top, "fail_delay", self._delay, default.fail_delay_ms),
             issuer=_given(top, "issuer", self._issuer, default.issuer),
+            fido2=_given(top, "fido2", self._fido2, default.fido2),
+        )
+
+    def _fido2(self, path: str, value: object, default: Fido2) -> Fido2:
+        table = self._table(path, value)
+        self._keys(path, table, FIDO2_KEYS)
+        return Fido2(
+            rp_id=_given(table, "rp_id", self._host, default.rp_id, path),
+            synced=_given(table, "synced", self._choice, default.synced, path),
+            clone=_given(table, "clone", self._choice, default.clone, path),
         )
 
     def _services(self, value: object, policy: Rule) -> Mapping[str, Rule]:
@@ -167,6 +229,8 @@ class _Reading:
             methods=_given(table, "methods", self._methods, base.methods, path),
             unenrolled=_given(table, "unenrolled", self._choice, base.unenrolled, path),
             exempt_groups=_given(table, "exempt_groups", self._groups, base.exempt_groups, path),
+            user_verification=_given(table, "user_verification", self._choice, base.user_verification, path),
+            local_key=_given(table, "local_key", self._choice, base.local_key, path),
         )
 
     def _methods(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -224,6 +288,12 @@ class _Reading:
             self._problem(path, f"must be a text of 1 to {MAX_ISSUER} printable characters without a colon")
             return default
         return value
+
+    def _host(self, path: str, value: object, default: str | None) -> str | None:
+        if isinstance(value, str) and HOST.fullmatch(value):
+            return value
+        self._problem(path, "must be a domain name in lower case, for example example.org")
+        return default
 
     def _table(self, path: str, value: object) -> dict[str, object]:
         if isinstance(value, dict):

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace as replaced
 from typing import Any
 
-from .config import FirstEnrolment, Settings
+from .config import FirstEnrolment, Rule, Settings, UserVerification
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
-from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made
+from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
 from .login import prove
+from .origin import origin
+from .policy import may_use
 from .store.base import Account, Enrol, FindAccount
 from .throttle import Instant
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
+SERVICE = "pam-mfa"  # whose rule holds for changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,13 @@ class Desk:
     factors: Mapping[str, Factor]
     now: Callable[[], Instant]
 
+    def place(self) -> Place:
+        """Where the caller is: in a session of its own, of which nothing is known here (origin.py)."""
+        caller, rule = self.caller, self.settings.rule(SERVICE)
+        where = origin(SERVICE, "", "", caller.peer_uid, caller.peer_uid)
+        local = may_use(rule.local_key, where)
+        return Place(caller.host, SERVICE, caller.user, "", local, rule, self.settings.fido2)
+
     def account(self) -> Steps[Account]:
         """Sub-flow: the account that is managed, as the store knows it."""
         account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
@@ -76,15 +86,15 @@ def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         return (yield from renew_recovery(desk, account))
     label = _label(args.get("label"), factor.name, account)
     yield from permit(desk, account)
-    made = [(yield from factor.enrol(_enrolment(desk, label, args)))]
+    made = [(yield from factor.enrol(_enrolment(desk, account, label, args)))]
     if not account.of("recovery"):
-        made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, RECOVERY_LABEL, {}))))
+        made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))))
     yield from _store(desk, account, made)
 
 
 def renew_recovery(desk: Desk, account: Account) -> Steps[None]:
     """Flow: a fresh set of recovery codes; the old set ends with the same transaction."""
-    made = yield from desk.factors["recovery"].enrol(_enrolment(desk, RECOVERY_LABEL, {}))
+    made = yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))
     yield from _store(desk, account, [made], replace=frozenset({"recovery"}))
 
 
@@ -99,7 +109,7 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
-    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now)
+    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=desk.place())
     enrolled = [name for name in desk.factors if account.of(name)]
     proof = yield from prove(ceremony, enrolled, desk.factors)
     if proof is None or proof.session != desk.caller.session or proof.uid != desk.caller.uid:
@@ -137,9 +147,26 @@ def checked_label(wanted: object, taken: set[str]) -> str:
     return wanted.strip()
 
 
-def _enrolment(desk: Desk, label: str, options: Mapping[str, Any]) -> Enrolment:
-    host = desk.settings.issuer or desk.caller.host
-    return Enrolment(desk.caller.uid, desk.caller.user, secrets.token_hex(16), label, host, desk.now, options)
+def _enrolment(desk: Desk, account: Account, label: str, options: Mapping[str, Any]) -> Enrolment:
+    caller = desk.caller
+    return Enrolment(
+        uid=caller.uid,
+        user=caller.user,
+        id=secrets.token_hex(16),
+        label=label,
+        host=desk.settings.issuer or caller.host,
+        now=desk.now,
+        options=options,
+        session=caller.session,
+        held=account.credentials,
+        # What is enrolled may be used wherever its user logs in: the strictest rule counts.
+        place=replaced(desk.place(), rule=_strictest(desk.settings)),
+    )
+
+
+def _strictest(settings: Settings) -> Rule:
+    rules = [settings.policy, *settings.services.values()]
+    return min(rules, key=lambda rule: list(UserVerification).index(rule.user_verification))
 
 
 def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[str] = frozenset()) -> Steps[None]:

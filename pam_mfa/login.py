@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
-from .config import Settings
+from .config import Rule, Settings
 from .conversation import LookedUp, LookUp, Steps, expect, read
 from .factors import code
-from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor
+from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
+from .origin import origin
 from .outcome import Outcome, Proof, Verdict, grant
-from .policy import Entry, Facts, decide, wants_groups
+from .policy import Entry, Facts, decide, may_use, wants_groups
 from .store.base import DECOY_UID, Account, FindAccount
 from .throttle import Instant
 
@@ -30,6 +31,7 @@ class Request:
         session: id of this session, 32 hex digits.
         peer_uid: of the process that asks, as the kernel says.
         service, user, uid, ruser, rhost, tty: as in wire.Hello.
+        host: this host's name.
     """
 
     session: str
@@ -40,6 +42,7 @@ class Request:
     ruser: str = ""
     rhost: str = ""
     tty: str = ""
+    host: str = ""
 
 
 def login(
@@ -54,11 +57,26 @@ def login(
     decision = decide(rule, Facts(request.uid is not None, bool(account.credentials), groups))
     if decision.entry is Entry.EXEMPT:
         return Verdict(Outcome.EXEMPT, decision.reason)
-    ceremony = Ceremony(request.session, request.uid, account, now)
+    ceremony = Ceremony(request.session, request.uid, account, now, place=_place(request, settings, rule))
     proof = yield from prove(ceremony, rule.methods, factors)
     if proof is None or request.uid is None:
         return Verdict(Outcome.DENIED if ceremony.tries else Outcome.TRIES_SPENT, ceremony.reason)
     return grant(proof, request.session, request.uid)
+
+
+def _place(request: Request, settings: Settings, rule: Rule) -> Place:
+    # Somebody's session asks: its own, or the one that sudo and su name. What logind knows of it is not asked yet.
+    owner = request.uid if request.ruser else None
+    where = origin(request.service, request.rhost, request.tty, request.peer_uid, owner)
+    return Place(
+        host=request.host,
+        service=request.service,
+        user=request.user,
+        rhost=request.rhost,
+        local=may_use(rule.local_key, where),
+        rule=rule,
+        fido2=settings.fido2,
+    )
 
 
 def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Factor]) -> Steps[Proof | None]:

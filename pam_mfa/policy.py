@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .config import Rule, Unenrolled
+from .config import LocalKey, Rule, Unenrolled
+from .origin import Origin
 
 
 class Entry(Enum):
@@ -55,3 +56,10 @@ def decide(rule: Rule, facts: Facts) -> Decision:
     if facts.known and not facts.enrolled and rule.unenrolled is Unenrolled.ALLOW:
         return Decision(Entry.EXEMPT, "unenrolled_allowed")
     return Decision(Entry.PROVE, "enrolled" if facts.enrolled else "unenrolled")
+
+
+def may_use(local_key: LocalKey, where: Origin) -> bool:
+    """Whether a session is offered this host's own ports and readers."""
+    if local_key is LocalKey.AUTO:
+        return where is Origin.LOCAL
+    return local_key is LocalKey.ALWAYS

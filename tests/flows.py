@@ -34,6 +34,7 @@ from pam_mfa.conversation import (
     Warn,
     expect,
 )
+from pam_mfa.devices.base import Choose, Pin
 from pam_mfa.errors import NameMismatch, StoreError
 from pam_mfa.factors import registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
@@ -243,7 +244,7 @@ class World:
         names: names by uid, as the system knows them.
         groups: groups by user.
         passwords: right passwords by user.
-        device: events for Wait, one after the other.
+        device: events for Wait, one after the other; a function is called with the request that runs.
         instead: by number of the want: what happens instead of what was wanted.
     """
 
@@ -252,13 +253,14 @@ class World:
     names: Mapping[int, str] = field(default_factory=lambda: {ALICE: "alice", BOB: "bob"})
     groups: Mapping[str, Iterable[str]] = field(default_factory=dict)
     passwords: Mapping[str, str] = field(default_factory=dict)
-    device: Iterable[Event] = ()
+    device: Iterable[Event | Callable[[Any], Event]] = ()
     instead: Mapping[int, Response] = field(default_factory=dict)
     wants: list[Want] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.type(*self.answers)
         self._device = iter(self.device)
+        self._request: object = None
 
     def type(self, *answers: str | Callable[[str], str]) -> None:
         """What the user types from now on."""
@@ -320,10 +322,12 @@ class World:
                 return LookedUp(user, frozenset(self.groups.get(user, ())))
             case CheckPassword(user, password):
                 return Checked(self.passwords.get(user) == password)
-            case Wait():
+            case Wait(request):
+                if not isinstance(request, Pin | Choose | None):
+                    self._request = request
                 event = next(self._device, None)
                 assert event is not None, f"no device answers {want}"
-                return event
+                return event if isinstance(event, Event) else event(self._request)
             case _:
                 return Shown()
 

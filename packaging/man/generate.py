@@ -23,7 +23,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 from pam_mfa import __version__, config  # noqa: E402
 from pam_mfa.cli.exits import MEANING  # noqa: E402
 from pam_mfa.cli.main import cli  # noqa: E402
-from pam_mfa.config import Rule, Settings  # noqa: E402
+from pam_mfa.config import Fido2, Rule, Settings  # noqa: E402
 from pam_mfa.outcome import PAM_CODE, Outcome  # noqa: E402
 
 VARIABLE = "_PAM_MFA_COMPLETE"
@@ -44,14 +44,28 @@ TOP_KEYS = {
     "audit": ('"required" refuses a login whose audit record cannot be written.', "best-effort"),
     "fail_delay": ("Seconds that PAM is asked to wait after a refusal, 0 to 10.", Settings().fail_delay_ms / 1000),
     "issuer": ("The name that authenticator apps show.", "the host's name"),
+    "fido2": ("Table: what holds for security keys.", "the defaults below"),
     "policy": ("Table: the rule of every service without one of its own.", "the defaults below"),
     "service": ("Tables: rules of single PAM services, for example [service.sudo]. What a rule does not say is as in "
                 "[policy].", "none"),
+}  # fmt: skip
+FIDO2_KEYS = {
+    "rp_id": ("The relying party id of new credentials, a domain name: the same on every host of a fleet. Credentials "
+              "keep the one that they were made for.", "the host's name"),
+    "synced": ('Whether passkeys count that can leave their device: "allow" or "deny".', Fido2().synced),
+    "clone": ('What becomes of an answer whose sign count fell back, as that of a copied key does: "deny", or "warn" '
+              "to let it pass. It is logged at alert level, and pam-mfa list shows the suspicion, in any case.",
+              Fido2().clone),
 }  # fmt: skip
 RULE_KEYS = {
     "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
     "exempt_groups": ("Members of these groups are not asked.", "none"),
+    "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
+                          '"preferred" (where the key can) or "discouraged" (a touch is enough).',
+                          Rule().user_verification),
+    "local_key": ('Who is offered the security keys in this host\'s own ports: "auto" (whoever sits at it), "always" '
+                  '(also over ssh) or "never".', Rule().local_key),
 }  # fmt: skip
 
 
@@ -83,21 +97,30 @@ def paragraphs(text: str) -> Iterator[str]:
 def command_page() -> str:
     """pam-mfa(1)."""
     context = click.Context(cli, info_name="pam-mfa")
-    commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
-    body = "".join(section(command) for command in commands if command is not None)
+    body = "".join(section(command, path) for command, path in commands(cli, context))
     codes = "".join(tagged(str(int(code)), meaning) for code, meaning in MEANING.items())
     return title("pam-mfa", 1) + (HERE / "pam-mfa.1.in").read_text().replace("@COMMANDS@\n", body).replace(
         "@EXITS@\n", codes
     )
 
 
-def section(command: click.Command) -> str:
+def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[click.Command, str]]:
+    """Every command with the words that call it; a group of commands stands for its own."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, click.Context(command), f"{path}{name} ")
+        elif command is not None:
+            yield command, f"{path}{name}"
+
+
+def section(command: click.Command, path: str) -> str:
     """One command with its options."""
-    context = click.Context(command, info_name=command.name)
+    context = click.Context(command, info_name=path)
     usage = " ".join(command.collect_usage_pieces(context)[1:])
     words = "\n.PP\n".join(paragraphs(command.help or ""))
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
-    return f".SS {roff(f'{command.name} {usage}'.strip())}\n{words}\n" + "".join(map(described, options))
+    return f".SS {roff(f'{path} {usage}'.strip())}\n{words}\n" + "".join(map(described, options))
 
 
 def described(option: click.Option) -> str:
@@ -127,6 +150,7 @@ def shown(value: Any) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "CODES": codes_table,
     "TOP_KEYS": lambda: keys_table(config.TOP_KEYS, TOP_KEYS),
+    "FIDO2_KEYS": lambda: keys_table(config.FIDO2_KEYS, FIDO2_KEYS),
     "RULE_KEYS": lambda: keys_table(config.RULE_KEYS, RULE_KEYS),
 }
 

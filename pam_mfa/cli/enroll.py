@@ -9,7 +9,13 @@ import click
 from . import show
 from .call import Call, with_account
 
-FACTORS = (("totp", "codes from an authenticator app"), ("recovery", "ten codes on paper"))
+FACTORS = (
+    ("totp", "codes from an authenticator app"),
+    ("recovery", "ten codes on paper"),
+    ("fido2", "a security key"),
+)
+# Which factor an option is for.
+OPTIONS = {"algorithm": "totp", "digits": "totp", "period": "totp", "verify": "fido2", "discoverable": "fido2"}
 
 
 @click.command()
@@ -18,19 +24,24 @@ FACTORS = (("totp", "codes from an authenticator app"), ("recovery", "ten codes 
 @click.option("--algorithm", type=click.Choice(["SHA1", "SHA256", "SHA512"]), help="Only for totp; default SHA1.")
 @click.option("--digits", type=click.IntRange(6, 8), metavar="6..8", help="Only for totp; default 6.")
 @click.option("--period", type=click.Choice(["30", "60"]), help="Only for totp: seconds a code lasts; default 30.")
+@click.option("--verify", is_flag=True, help="Only for fido2: the key has to ask for its PIN or a fingerprint.")
+@click.option("--discoverable", is_flag=True, help="Only for fido2: keep the credential on the key.")
 @with_account
 def enroll(call: Call, factor: str | None, label: str | None, **options: Any) -> None:
     """Enrol a credential.
 
-    FACTOR is totp (an authenticator app) or recovery (ten codes on paper); without it you are asked.
+    FACTOR is totp (an authenticator app), recovery (ten codes on paper) or fido2 (a security key); without it you are
+    asked.
 
-    An app counts from the moment that you typed one right code. The first credential needs the account's password and
-    comes with recovery codes; every further one needs a code of one that you have.
+    A key counts from the moment that it signed once, an app from the moment that you typed one right code. The first
+    credential needs the account's password and comes with recovery codes; every further one needs a proof with one that
+    you have.
     """
     factor = factor or _ask_factor(call)
-    given = {key: value for key, value in options.items() if value is not None}
-    if given and factor != "totp":
-        raise click.UsageError(f"--{next(iter(given))} is only for totp")
+    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    for option in given:
+        if OPTIONS[option] != factor:
+            raise click.UsageError(f"--{option} is only for {OPTIONS[option]}")
     if "period" in given:
         given["period"] = int(given["period"])
     if label is not None:

@@ -17,6 +17,13 @@ WIDE = 200  # columns of a table that goes to a file or a pipe
 SHORT_ID = 8
 BLACK_ON_WHITE, PLAIN = "\033[40;97m", "\033[0m"
 
+_KEY_FACTS = {
+    "verified its user": "verified",
+    "discoverable": "discoverable",
+    "synced": "synced",
+    "MAY HAVE BEEN COPIED (its counter fell back)": "suspect",
+}
+
 Record = Mapping[str, Any]
 
 
@@ -71,9 +78,18 @@ def _credential(record: Record) -> tuple[object, ...]:
 def _details(details: Record) -> str:
     if "left" in details:
         return f"{details['left']} of {details['of']} left"
+    if "aaguid" in details:
+        return _key(details)
     if "digits" in details:
         return f"{details['algorithm']}, {details['digits']} digits, {details['period']} s"
     return ", ".join(f"{key} {value}" for key, value in details.items())
+
+
+def _key(details: Record) -> str:
+    """A security key: the product's name by its own word at enrolment, else its model's number."""
+    facts = [details["product"] or details["aaguid"], details["transport"], f"counter {details['counter']}"]
+    facts += [word for word, stands in _KEY_FACTS.items() if details[stands] is True]
+    return ", ".join(fact for fact in facts if fact)
 
 
 def day(seconds: int) -> str:

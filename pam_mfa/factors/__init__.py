@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .base import Factor
+from .fido2 import Fido2
 from .recovery import Recovery
 from .totp import Totp
 
@@ -15,5 +16,5 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     Args:
         mac: keyed hash for codes that are stored hashed.
     """
-    factors: tuple[Factor, ...] = (Totp(), Recovery(mac))
+    factors: tuple[Factor, ...] = (Fido2(), Totp(), Recovery(mac))
     return {factor.name: factor for factor in factors}

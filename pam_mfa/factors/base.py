@@ -6,12 +6,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from ..config import Fido2, Rule
 from ..conversation import Alert, Shown, Steps, commit, expect
 from ..outcome import Proof
 from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
 from ..throttle import Instant, Standing, Tally, standing
 
 MAX_TRIES = 3
+DEFAULT_RULE, DEFAULT_FIDO2 = Rule(), Fido2()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is proven or enrolled, and by which rules.
+
+    Args:
+        host: this host's name.
+        service, user, rhost: the PAM items, "" where unset.
+        local: whether this host's own devices may be asked (origin.py, and the rule's local_key).
+        rule: of the PAM service.
+        fido2: what holds for security keys in all services.
+    """
+
+    host: str = ""
+    service: str = ""
+    user: str = ""
+    rhost: str = ""
+    local: bool = False
+    rule: Rule = DEFAULT_RULE
+    fido2: Fido2 = DEFAULT_FIDO2
+
+    @property
+    def rp_id(self) -> str:
+        """The relying party id of new credentials (WebAuthn section 5.1.2)."""
+        return self.fido2.rp_id or self.host.lower()
+
+
+NOWHERE = Place()
 
 
 @dataclass(slots=True)
@@ -25,6 +56,7 @@ class Ceremony:
         now: reads both clocks.
         tries: answers that may still be given.
         reason: why the last answer was refused, for the audit record.
+        place: where; by default somewhere without devices.
     """
 
     session: str
@@ -33,6 +65,7 @@ class Ceremony:
     now: Callable[[], Instant]
     tries: int = MAX_TRIES
     reason: str = "unenrolled"
+    place: Place = NOWHERE
 
 
 class Factor(Protocol):
@@ -84,6 +117,9 @@ class Enrolment:
         host: this host's name as authenticator apps show it.
         now: reads both clocks.
         options: of the factor, as the CLI sent them; checked by the factor.
+        session: id of the session.
+        held: what its owner has of all factors.
+        place: where.
     """
 
     uid: int
@@ -93,6 +129,9 @@ class Enrolment:
     host: str
     now: Callable[[], Instant]
     options: Mapping[str, Any] = field(default_factory=dict)
+    session: str = ""
+    held: tuple[Credential, ...] = ()
+    place: Place = NOWHERE
 
     def credential(self, factor: str, material: bytes, mark: int = 0) -> Credential:
         """The finished credential."""

@@ -57,7 +57,15 @@ class Transaction(Session):
             raise ConfigError(["no usable settings"])
         self._count(hello.ruser)
         request = Request(
-            self.id, self._peer_uid, hello.service, hello.user, hello.uid, hello.ruser, hello.rhost, hello.tty
+            session=self.id,
+            peer_uid=self._peer_uid,
+            service=hello.service,
+            user=hello.user,
+            uid=hello.uid,
+            ruser=hello.ruser,
+            rhost=hello.rhost,
+            tty=hello.tty,
+            host=ground.host,
         )
         flow = login(request, ground.settings, ground.factors, ground.now)
         channel = Channel(flow, self._link.backend, self._say, self._finish)

@@ -15,16 +15,22 @@ from pam_mfa.config import Rule, Settings, Unenrolled
 from pam_mfa.errors import ConfigError
 
 MANY = settings(max_examples=500, deadline=None)
-FACTORS = ("totp", "recovery")
+FACTORS = ("fido2", "totp", "recovery")
 GOOD = """\
 first_enrolment = "self"
 audit = "required"
 fail_delay = 2.0
 issuer = "Example"
+[fido2]
+rp_id = "example.org"
+synced = "deny"
+clone = "warn"
 [policy]
 methods = ["totp", "recovery"]
 unenrolled = "deny"
 exempt_groups = ["backup"]
+user_verification = "preferred"
+local_key = "always"
 [service.sshd]
 methods = ["totp"]
 unenrolled = "allow"
@@ -33,12 +39,14 @@ exempt_groups = []
 """
 
 # Keys and values that nearly fit, so that most of a text is looked at and not refused by its first key.
-KEYS = st.sampled_from([*config.TOP_KEYS, *config.RULE_KEYS, "sshd", "polkit-1", "SSHD", "", "a b", "\n"]) | st.text(
-    st.characters(codec="utf-8"), max_size=8
-)
+KEYS = st.sampled_from(
+    [*config.TOP_KEYS, *config.FIDO2_KEYS, *config.RULE_KEYS, "sshd", "polkit-1", "SSHD", "", "a b", "\n"]
+) | st.text(st.characters(codec="utf-8"), max_size=8)
 NAMES = st.sampled_from(["totp", "recovery", "TOTP", "", "wheel", "\x7f"])
 LEAVES = (
-    st.sampled_from(["password", "self", "required", "best-effort", "deny", "allow", "Deny", ""])
+    st.sampled_from(
+        ["password", "self", "required", "best-effort", "deny", "allow", "warn", "never", "a.org", "Deny", ""]
+    )
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
     | st.integers(-1, 11)
@@ -66,12 +74,15 @@ def sound(found: Settings) -> None:
     assert type(found.fail_delay_ms) is int
     assert 0 <= found.fail_delay_ms <= 10_000
     assert found.issuer is None or re.fullmatch(r"[^:\x00-\x1f\x7f]{1,64}", found.issuer)
+    assert found.fido2.rp_id is None or re.fullmatch(r"[a-z0-9.-]{1,253}", found.fido2.rp_id)
+    assert (type(found.fido2.synced), type(found.fido2.clone)) == (config.Synced, config.Clone)
     for name, rule in [("other", found.policy), *found.services.items()]:
         assert re.fullmatch(r"[a-z0-9_.@-]{1,64}", name)
         assert rule.methods
         assert set(rule.methods) <= set(FACTORS)
         assert len(set(rule.methods)) == len(rule.methods)
         assert type(rule.unenrolled) is Unenrolled
+        assert (type(rule.user_verification), type(rule.local_key)) == (config.UserVerification, config.LocalKey)
         assert all(rule.exempt_groups)
         assert found.rule(name) == rule
 

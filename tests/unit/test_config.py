@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from pam_mfa import config
-from pam_mfa.config import FirstEnrolment, Rule, Settings, Unenrolled
+from pam_mfa.config import Clone, Fido2, FirstEnrolment, LocalKey, Rule, Settings, Synced, Unenrolled, UserVerification
 from pam_mfa.errors import ConfigError
 
-FACTORS = ("totp", "recovery")
+FACTORS = ("fido2", "totp", "recovery")
+METHODS = FACTORS
 ME = os.getuid()
 
 
@@ -32,9 +33,11 @@ def problems(text: str) -> list[str]:
 def test_an_empty_file_gives_the_strict_defaults() -> None:
     settings = config.parse("", FACTORS)
     assert settings == Settings()
-    assert settings.policy == Rule(("totp", "recovery"), Unenrolled.DENY, frozenset())
+    assert settings.policy == Rule(METHODS, Unenrolled.DENY, frozenset())
     assert settings.first_enrolment is FirstEnrolment.PASSWORD
+    assert (settings.policy.user_verification, settings.policy.local_key) == ("discouraged", "auto")
     assert (settings.audit_required, settings.fail_delay_ms, settings.issuer) == (False, 2000, None)
+    assert settings.fido2 == Fido2(None, Synced.ALLOW, Clone.DENY)
 
 
 def test_every_key_is_read() -> None:
@@ -44,7 +47,10 @@ def test_every_key_is_read() -> None:
         audit = "required"
         fail_delay = 0.25
         issuer = "Exämple Ltd"
+        fido2 = {rp_id = "example.org", synced = "deny", clone = "warn"}
         [policy]
+        user_verification = "required"
+        local_key = "never"
         methods = ["recovery"]
         unenrolled = "allow"
         exempt_groups = ["backup", "EXAMPLE\\\\domain users"]
@@ -55,7 +61,9 @@ def test_every_key_is_read() -> None:
     assert settings.audit_required is True
     assert settings.fail_delay_ms == 250
     assert settings.issuer == "Exämple Ltd"
-    assert settings.policy == Rule(("recovery",), Unenrolled.ALLOW, frozenset({"backup", "EXAMPLE\\domain users"}))
+    assert settings.fido2 == Fido2("example.org", Synced.DENY, Clone.WARN)
+    groups = frozenset({"backup", "EXAMPLE\\domain users"})
+    assert settings.policy == Rule(("recovery",), Unenrolled.ALLOW, groups, UserVerification.REQUIRED, LocalKey.NEVER)
 
 
 def test_a_service_overrides_the_policy_key_by_key() -> None:
@@ -69,12 +77,13 @@ def test_a_service_overrides_the_policy_key_by_key() -> None:
         exempt_groups = []
         [service.sudo]
         unenrolled = "deny"
+        local_key = "always"
         [service."polkit-1"]
         """,
         FACTORS,
     )
     assert settings.rule("sshd") == Rule(("recovery", "totp"), Unenrolled.ALLOW, frozenset())
-    assert settings.rule("sudo") == Rule(("totp", "recovery"), Unenrolled.DENY, frozenset({"backup"}))
+    assert settings.rule("sudo") == Rule(METHODS, Unenrolled.DENY, frozenset({"backup"}), local_key=LocalKey.ALWAYS)
     assert settings.rule("polkit-1") == settings.rule("login") == settings.policy
 
 
@@ -95,7 +104,8 @@ def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
 
 DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
-TOP = "first_enrolment, audit, fail_delay, issuer, policy, service"
+TOP = "first_enrolment, audit, fail_delay, issuer, fido2, policy, service"
+HOST = "must be a domain name in lower case, for example example.org"
 NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case)"
 
 
@@ -108,7 +118,7 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("[policy]\nunenroled = 'deny'", "policy.unenroled: unknown key; did you mean unenrolled?"),
         ("[service.sshd]\nmethod = []", "service.sshd.method: unknown key; did you mean methods?"),
         ("[service.sshd]\n[service.sshd.policy]", "service.sshd.policy: unknown key; one of: methods, unenrolled, "
-         "exempt_groups"),
+         "exempt_groups, user_verification, local_key"),
         ("[services.sshd]", "services: unknown key; did you mean service?"),
         ('"a\\nb" = 1', f'"a\\nb": unknown key; one of: {TOP}'),
         # wrong types
@@ -131,12 +141,12 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
         ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
         ("service.su.unenrolled = 'ALLOW'", 'service.su.unenrolled: "ALLOW"; one of: deny, allow'),
-        ("policy.methods = []", "policy.methods: empty; at least one of: totp, recovery"),
-        ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: totp, recovery'),
-        ("policy.methods = ['TOTP']", 'policy.methods[0]: unknown method "TOTP"; one of: totp, recovery'),
+        ("policy.methods = []", "policy.methods: empty; at least one of: fido2, totp, recovery"),
+        ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: fido2, totp, recovery'),
+        ("policy.methods = ['TOTP']", 'policy.methods[0]: unknown method "TOTP"; one of: fido2, totp, recovery'),
         ("policy.methods = ['totp', 'totp']", 'policy.methods[1]: "totp" is named twice'),
-        ("service.sshd.methods = ['totp', 'otp']", 'service.sshd.methods[1]: unknown method "otp"; one of: totp, '
-         "recovery"),
+        ("service.sshd.methods = ['totp', 'otp']", 'service.sshd.methods[1]: unknown method "otp"; one of: '
+         "fido2, totp, recovery"),
         ("policy.exempt_groups = ['']", 'policy.exempt_groups[0]: "" is not the name of a group'),
         ("policy.exempt_groups = ['a', ' ']", 'policy.exempt_groups[1]: " " is not the name of a group'),
         ("policy.exempt_groups = ['wheel ']", 'policy.exempt_groups[0]: "wheel " is not the name of a group'),
@@ -161,6 +171,22 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("issuer = 'a:b'", ISSUER),
         ('issuer = "a\\u202eb"', ISSUER),
         (f"issuer = '{'a' * 65}'", ISSUER),
+        # security keys
+        ("fido2 = 'example.org'", "fido2: a text; must be a table"),
+        ("fido2.rpid = 'example.org'", "fido2.rpid: unknown key; did you mean rp_id?"),
+        ("fido2.rp_id = ''", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 1", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 'Example.org'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 'example.org.'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 'example..org'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = '-a.org'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 'ſ.org'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = 'https://a.org'", f"fido2.rp_id: {HOST}"),
+        ("fido2.rp_id = '" + "a." * 127 + "'", f"fido2.rp_id: {HOST}"),
+        ("fido2.synced = true", "fido2.synced: a boolean; one of: allow, deny"),
+        ("fido2.clone = 'allow'", 'fido2.clone: "allow"; one of: deny, warn'),
+        ("policy.user_verification = ''", 'policy.user_verification: ""; one of: required, preferred, discouraged'),
+        ("policy.local_key = true", "policy.local_key: a boolean; one of: auto, always, never"),
         # service names as PAM has them
         ('service."" = {}', f'service."": {NAME}'),
         ("service.SSHD = {}", f"service.SSHD: {NAME}"),
@@ -172,6 +198,11 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
 )  # fmt: skip
 def test_refused_by_key_path(text: str, problem: str) -> None:
     assert problems(text) == [problem]
+
+
+@pytest.mark.parametrize("name", ["a", "example.org", "1.2", "x--y.example", "a" * 63, "a." * 126 + "a"])
+def test_a_relying_party_id_is_a_domain_name(name: str) -> None:
+    assert config.parse(f"fido2.rp_id = '{name}'", FACTORS).fido2.rp_id == name
 
 
 def test_all_problems_at_once_in_the_order_of_the_settings() -> None:

@@ -88,7 +88,7 @@ def test_what_was_made_together_is_listed_in_the_order_of_the_registry(store: Sq
 
 
 def test_an_unknown_factor_is_listed_without_details(store: SqliteStore) -> None:
-    enrol(store, Credential("f1d0" * 8, ALICE, "alice", "fido2", "key", b"x", created=1))
+    enrol(store, Credential("f1d0" * 8, ALICE, "alice", "piv", "key", b"x", created=1))
     assert run(store, credentials.list_credentials).records[0]["details"] == {}
 
 

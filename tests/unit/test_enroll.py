@@ -187,7 +187,7 @@ def test_the_throttle_of_logins_counts_here_too(store: SqliteStore) -> None:
 
 def test_a_factor_that_this_program_does_not_know_opens_nothing(store: SqliteStore) -> None:
     """A newer program enrolled it: the account is not empty, and nothing here can prove it."""
-    enrol(store, Credential("f1d0" * 8, ALICE, "alice", "fido2", "key", b"x"))
+    enrol(store, Credential("f1d0" * 8, ALICE, "alice", "piv", "key", b"x"))
     session = Session(store, *[PASSWORD] * 5)
     assert refused(session.enroll).code == "refused"
     assert session.world.asked == []
@@ -254,7 +254,7 @@ def test_a_store_that_does_not_take_it_shows_no_recovery_codes() -> None:
 # ------------------------------------------------------------------------------------------------- args
 
 
-@pytest.mark.parametrize("factor", [None, "", "fido2", "TOTP", 1, True, [], {}, ["totp"]])
+@pytest.mark.parametrize("factor", [None, "", "piv", "TOTP", 1, True, [], {}, ["totp"]])
 def test_a_factor_that_is_none_is_refused(store: SqliteStore, factor: object) -> None:
     session = Session(store)
     assert refused(lambda: session.enroll(factor=factor)).code == "invalid"

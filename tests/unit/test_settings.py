@@ -94,7 +94,7 @@ def test_where_neither_is_good_nobody_gets_in(path: Path, kept: str | None) -> N
 
 def test_a_kept_text_that_names_a_factor_of_another_program_is_not_good(path: Path) -> None:
     write(path, BAD)
-    assert choose('[policy]\nmethods = ["fido2"]\n', FACTORS).settings is None
+    assert choose('[policy]\nmethods = ["piv"]\n', FACTORS).settings is None
 
 
 # --------------------------------------------------------------------------------------------------- Base

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from pam_mfa import config
@@ -40,13 +41,14 @@ def test_every_file_is_up_to_date(generate: ModuleType) -> None:
 def test_nothing_is_described_that_is_not_there(generate: ModuleType) -> None:
     assert set(generate.TOP_KEYS) == set(config.TOP_KEYS)
     assert set(generate.RULE_KEYS) == set(config.RULE_KEYS)
+    assert set(generate.FIDO2_KEYS) == set(config.FIDO2_KEYS)
     assert set(generate.WHEN) == set(PAM_CODE)
 
 
 def test_every_command_and_option_has_its_place(generate: ModuleType) -> None:
     page = generate.command_page().replace("\\-", "-")
-    for name, command in cli.commands.items():
-        assert f".SS {name}" in page
+    for command, path in generate.commands(cli, click.Context(cli)):
+        assert f".SS {path}" in page
         assert command.help
         assert all(option in page for param in command.params for option in param.opts if option.startswith("--")
                    if not getattr(param, "hidden", False))  # fmt: skip
@@ -61,8 +63,9 @@ def test_text_is_escaped(generate: ModuleType) -> None:
     ("words", "expected"),
     [
         ("pam-mfa re", {"recovery", "remove", "rename"}),
-        ("pam-mfa enroll ", {"totp", "recovery"}),
+        ("pam-mfa enroll ", {"fido2", "totp", "recovery"}),
         ("pam-mfa list --u", {"--user"}),
+        ("pam-mfa key ", {"list", "info"}),
     ],
 )
 def test_bash_completes(tmp_path: Path, words: str, expected: set[str]) -> None:

@@ -1,0 +1,255 @@
+"""The two ceremonies of a security key: proving with it (WebAuthn Level 3 section 7.2) and enrolling it (7.1).
+
+The client data is not a browser's: what the key signs the hash of is a nonce of this session and where the session is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from ..config import Clone, Synced
+from ..conversation import Steps, hang_up, warn
+from ..devices.base import (
+    MAX_CREDENTIALS,
+    MAX_NAME,
+    Assert,
+    Asserted,
+    Failure,
+    Made as MadeReply,
+    Make,
+    Verification,
+    Wanted,
+)
+from ..errors import RefusedError
+from ..outcome import Proof
+from ..store.base import Count, Credential
+from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
+from .base import Ceremony, Enrolment, Made, Place, comparable, settle
+from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
+from .fido2 import Material
+
+REQUEST_SECONDS = 180  # the session ends it before that
+NONCE_BYTES = 32
+HANDLE_BYTES = 32
+
+PROVE = Cue(
+    "Touch your security key{name}",
+    "Put your finger on the reader of your security key{name}",
+    "Plug in your security key{name}",
+)
+ENROL = Cue(
+    "Touch the security key that you want to enrol",
+    "Put your finger on the reader of the security key that you want to enrol",
+    "Plug in the security key that you want to enrol",
+)
+CONFIRM = Cue(
+    "Now touch it once more, to prove that it works",
+    "Now put your finger on its reader once more, to prove that it works",
+    "Plug the security key in again",
+)
+NO_PASSKEYS = "This credential can leave its device, and the settings refuse that: use another security key."
+NOT_VERIFIED = "The security key did not ask for its PIN or a fingerprint, and one is needed: use another one."
+REFUSALS = {"synced": NO_PASSKEYS, "uv_missing": NOT_VERIFIED, "known": WORDS[Failure.EXCLUDED]}
+
+
+def client_data_hash(place: Place, session: str) -> bytes:
+    """What a key signs for one question: a nonce, and where it is asked. 32 bytes, never the same twice."""
+    context = (place.host, place.service, place.user, place.rhost, session)
+    parts = [text.encode(errors="surrogateescape") for text in context]
+    framed = b"".join(len(part).to_bytes(4) + part for part in parts)
+    return sha256(secrets.token_bytes(NONCE_BYTES) + framed).digest()
+
+
+# ------------------------------------------------------------------------------------------------------- proving
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked of the keys of one account.
+
+    Args:
+        hash: client data hash.
+        held: the credentials that may answer, by credential id.
+        verification: whether the user has to be verified.
+        place: by whose rules.
+    """
+
+    hash: bytes
+    held: Mapping[bytes, tuple[Credential, Material]]
+    verification: Verification
+    place: Place
+
+    def request(self) -> Assert:
+        """For the device service."""
+        wanted = tuple(Wanted(m.rp_id, m.credential_id) for _, m in self.held.values())
+        return Assert(self.hash, wanted, self.verification, REQUEST_SECONDS)
+
+    def check(self, reply: Asserted) -> tuple[Credential, Count]:
+        """The credential that answered, and the use of it. Raises Unproven."""
+        demand(reply.credential_id in self.held, "unknown_credential")
+        credential, material = self.held[reply.credential_id]
+        demand(reply.rp_id == material.rp_id, "rp_id")
+        # Devices may leave the handle out, as the credential was named; where they give one it is the account's.
+        demand(reply.user_handle in (b"", material.user_handle) or not material.user_handle, "user_handle")
+        head = read_assertion(reply.authenticator_data, material.rp_id)
+        self._check_flags(head, material)
+        public_key(material.key).verify(reply.authenticator_data + self.hash, reply.signature)
+        return credential, Count(credential.id, head.sign_count, self.place.fido2.clone is Clone.WARN)
+
+    def _check_flags(self, head: Head, material: Material) -> None:
+        demand(head.verified or self.verification is not Verification.REQUIRED, "uv_missing")
+        demand(material.synced is None or head.synced is material.synced, "backup_eligibility")
+        demand(not head.synced or self.place.fido2.synced is Synced.ALLOW, "synced")
+
+
+def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
+    """Flow to a proof by the first key whose answer verifies, or None; then no key blinks any more."""
+    pairs = [(c, Material.unpack(c.material)) for c in ceremony.account.of(factor)[:MAX_CREDENTIALS]]
+    place = ceremony.place
+    question = Question(
+        client_data_hash(place, ceremony.session),
+        {material.credential_id: (credential, material) for credential, material in pairs},
+        Verification[place.rule.user_verification.name],
+        place,
+    )
+    labels = {material.credential_id: credential.label for credential, material in pairs}
+    dialogue = Dialogue(question.request(), PROVE, labels, ceremony.now)
+    proof = yield from _first(ceremony, factor, question, dialogue)
+    yield from hang_up()
+    if proof is None and dialogue.words:
+        yield from warn(dialogue.words)
+    return proof
+
+
+def _first(ceremony: Ceremony, factor: str, question: Question, dialogue: Dialogue) -> Steps[Proof | None]:
+    tries = ceremony.tries
+    while ceremony.tries > 0:
+        reply = yield from dialogue.next()
+        if reply is None:
+            if ceremony.tries == tries:  # else the answers say more than their absence
+                ceremony.reason = dialogue.reason
+            return None
+        proof = yield from _judge(ceremony, factor, question, reply)
+        if proof is not None:
+            return proof
+        dialogue.refuse()
+    dialogue.words = NOT_ACCEPTED
+    return None
+
+
+def _judge(ceremony: Ceremony, factor: str, question: Question, reply: object) -> Steps[Proof | None]:
+    """One signed answer. One that does not verify costs a try and counts as a wrong one; other devices go on."""
+    ceremony.tries -= 1
+    compared, matched, why = comparable(ceremony, factor), None, ""
+    if compared:
+        try:
+            demand(isinstance(reply, Asserted), "malformed")
+            matched = question.check(reply)  # type: ignore[arg-type]
+        except Unproven as bad:
+            why = bad.reason
+    proof = yield from settle(ceremony, factor, compared, matched)
+    ceremony.reason = why or ceremony.reason
+    return proof
+
+
+# ------------------------------------------------------------------------------------------------------ enrolling
+
+
+def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
+    """Flow: one key makes a credential and proves that it can sign with it. Raises RefusedError."""
+    verify, discoverable = (_flag(enrolment.options, name) for name in ("verify", "discoverable"))
+    place = enrolment.place
+    demanded = Verification[place.rule.user_verification.name]
+    verification = Verification.REQUIRED if verify else demanded
+    held = [Material.unpack(credential.material) for credential in enrolment.held if credential.factor == factor]
+    request = Make(
+        client_data_hash(place, enrolment.session),
+        place.rp_id,
+        place.rp_id,
+        _user_handle(held),
+        enrolment.user,
+        ALGORITHMS,
+        tuple(Wanted(m.rp_id, m.credential_id) for m in held),
+        discoverable,
+        verification,
+        REQUEST_SECONDS,
+    )
+    dialogue = Dialogue(request, ENROL, {}, enrolment.now, 2 * HALF)
+    reply = yield from _answer(dialogue)
+    try:
+        demand(isinstance(reply, MadeReply), "malformed")
+        head, material = _check_made(request, held, reply, place)
+        confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue)
+        demand(confirmed.to > head.sign_count or confirmed.to == head.sign_count == 0, "sign_count")
+    except Unproven as bad:
+        yield from hang_up()
+        raise _refused(REFUSALS.get(bad.reason, WORDS[Failure.NONSENSE])) from None
+    yield from hang_up()
+    return Made(enrolment.credential(factor, material.pack(), confirmed.to))
+
+
+def _check_made(request: Make, held: Sequence[Material], reply: Any, place: Place) -> tuple[Head, Material]:
+    """The new credential, as far as its own words go. Raises Unproven."""
+    head, new = read_attested(reply.authenticator_data, request.rp_id)
+    demand(head.verified or request.verification is not Verification.REQUIRED, "uv_missing")
+    demand(not head.synced or place.fido2.synced is Synced.ALLOW, "synced")
+    demand(all(new.credential_id != m.credential_id for m in held), "known")
+    return head, _material(request, head, new, reply)
+
+
+def _material(request: Make, head: Head, new: Attested, reply: MadeReply) -> Material:
+    return Material(
+        rp_id=request.rp_id,
+        credential_id=new.credential_id,
+        key=new.key.encoded,
+        aaguid=new.aaguid,
+        user_handle=request.user_handle,
+        transport=int(reply.transport),
+        product="".join(char for char in reply.name if " " <= char <= "~")[:MAX_NAME],
+        verified=head.verified,
+        discoverable=request.discoverable,
+        synced=head.synced,
+    )
+
+
+def _confirm(
+    enrolment: Enrolment, factor: str, material: Material, verification: Verification, before: Dialogue
+) -> Steps[Count]:
+    """One assertion with the new credential. The PIN that was given a moment ago is given again. Raises Unproven."""
+    credential = enrolment.credential(factor, material.pack())
+    held = {material.credential_id: (credential, material)}
+    question = Question(client_data_hash(enrolment.place, enrolment.session), held, verification, enrolment.place)
+    dialogue = Dialogue(question.request(), CONFIRM, {}, enrolment.now, 2 * HALF)
+    dialogue.pin = before.pin
+    reply = yield from _answer(dialogue)
+    demand(isinstance(reply, Asserted), "malformed")
+    return question.check(reply)[1]
+
+
+def _answer(dialogue: Dialogue) -> Steps[Any]:
+    reply = yield from dialogue.next()
+    if reply is None:
+        yield from hang_up()
+        raise _refused(dialogue.words or "stopped.")
+    return reply
+
+
+def _refused(words: str) -> RefusedError:
+    return RefusedError("refused", f"nothing was enrolled. {words}")
+
+
+def _user_handle(held: Sequence[Material]) -> bytes:
+    """One for the account, so that its credentials replace each other on a device: 32 random bytes (section 14.6.1)."""
+    known = (m.user_handle for m in held if len(m.user_handle) == HANDLE_BYTES)
+    return next(known, None) or secrets.token_bytes(HANDLE_BYTES)
+
+
+def _flag(options: Mapping[str, Any], name: str) -> bool:
+    value = options.get(name)
+    if value is None or type(value) is bool:
+        return bool(value)
+    raise RefusedError("invalid", f"{name} is true or false")

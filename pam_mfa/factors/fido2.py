@@ -1,0 +1,118 @@
+"""FIDO2 security keys: what is stored of them. Their flows load with the first key that somebody has.
+
+`prove` and `enrol` are in ceremonies.py, what is said meanwhile in dialogue.py, what is believed in assertion.py. A
+login by code imports this file alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..conversation import Steps
+from ..outcome import Proof
+from ..store.base import Credential
+from ..throttle import Instant
+from .base import Ceremony, Enrolment, Made
+
+FORM = 1
+TRANSPORTS = {1: "usb", 2: "nfc"}  # devices/base.py
+_UUID = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 16))
+_HEAD = struct.Struct(">BBB")
+_VERIFIED, _DISCOVERABLE, _SYNCED, _SYNCED_KNOWN = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The credential record (WebAuthn Level 3 section 4) but for its sign count, which is the credential's mark.
+
+    Args:
+        rp_id: the relying party id that it was made for.
+        credential_id: 1 to 1,023 bytes.
+        key: public key, in canonical COSE encoding (assertion.py).
+        aaguid: the authenticator's model, by its own word; zeros where it does not say.
+        user_handle: empty where it is not known (imported).
+        transport: a key of TRANSPORTS, 0 where it is not known.
+        product: the device's name when it was enrolled.
+        verified: its user was verified when it was enrolled (UV).
+        discoverable: it is kept on the device.
+        synced: it can leave its authenticator (BE); None where that is not known (imported).
+    """
+
+    rp_id: str
+    credential_id: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    aaguid: bytes = bytes(16)
+    user_handle: bytes = field(default=b"", repr=False)
+    transport: int = 0
+    product: str = ""
+    verified: bool = False
+    discoverable: bool = False
+    synced: bool | None = None
+
+    def pack(self) -> bytes:
+        """The credential's material."""
+        flags = _VERIFIED * self.verified | _DISCOVERABLE * self.discoverable
+        flags |= _SYNCED * bool(self.synced) | _SYNCED_KNOWN * (self.synced is not None)
+        texts = (
+            self.rp_id.encode(),
+            self.credential_id,
+            self.key,
+            self.aaguid,
+            self.user_handle,
+            self.product.encode(),
+        )
+        return _HEAD.pack(FORM, flags, self.transport) + b"".join(len(text).to_bytes(2) + text for text in texts)
+
+    @staticmethod
+    def unpack(material: bytes) -> Material:
+        """The other way round. Material was sealed by us, so its form is not checked again."""
+        _, flags, transport = _HEAD.unpack_from(material)
+        texts, at = [], _HEAD.size
+        while at < len(material):
+            end = at + 2 + int.from_bytes(material[at : at + 2])
+            texts.append(material[at + 2 : end])
+            at = end
+        rp_id, credential_id, key, aaguid, user_handle, product = texts
+        synced = bool(flags & _SYNCED) if flags & _SYNCED_KNOWN else None
+        known = (rp_id.decode(), credential_id, key, aaguid, user_handle, transport, product.decode())
+        return Material(*known, bool(flags & _VERIFIED), bool(flags & _DISCOVERABLE), synced)
+
+
+class Fido2:
+    """The factor."""
+
+    name = "fido2"
+
+    def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
+        """Flow: have one of the account's keys sign. Nothing is said to whoever has none, or is not at this host."""
+        if not ceremony.account.of(self.name) or not ceremony.place.local:
+            return None
+        from . import ceremonies
+
+        return (yield from ceremonies.prove(ceremony, self.name))
+
+    def enrol(self, enrolment: Enrolment) -> Steps[Made]:
+        """Flow: have a key make a credential, then sign with it, before it counts."""
+        from . import ceremonies
+
+        return (yield from ceremonies.enrol(enrolment, self.name))
+
+    def details(self, credential: Credential) -> Mapping[str, Any]:
+        found = Material.unpack(credential.material)
+        return {
+            "product": found.product,
+            "aaguid": "-".join(found.aaguid[start:end].hex() for start, end in _UUID),
+            "transport": TRANSPORTS.get(found.transport, ""),
+            "verified": found.verified,
+            "discoverable": found.discoverable,
+            "synced": found.synced,
+            "counter": credential.mark,
+            "suspect": credential.suspect,
+            "rp_id": found.rp_id,
+        }
+
+    def ceiling(self, credential: Credential, now: Instant) -> int | None:
+        return None
