@@ -1,5 +1,6 @@
-/* One executable, two programs: pam-mfad (the service) and pam-mfa-engine (one session on fd 3, or --manage,
- * --prepare). While it is root it runs this file and root.c only; Python starts after the drop. See README.md. */
+/* One executable, three programs: pam-mfad (the service), pam-mfa-engine (one session on fd 3, or --manage, --prepare)
+ * and pam-mfa-device (security keys and cards). While it is root it runs this file and root.c only; Python starts after
+ * the drop. See README.md. */
 #include <Python.h>
 
 #include "root.h"
@@ -7,22 +8,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define KEY_DIRECTORY "/etc/pam-mfa"
-enum { EXIT_MISUSE = 2, SLOTS = 8, SLOT_TRIES = 50, LISTENERS = 3 };
+enum { EXIT_MISUSE = 2, SLOTS = 8, SLOT_TRIES = 50 };
 enum { ENGINE_SECONDS = 190, MANAGE_SECONDS = 900 }; /* above every deadline that Python keeps by itself */
-enum role { SERVICE, ENGINE, MANAGE, PREPARE };
-static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare"};
+enum { BROKER_END_MS = 500 };                        /* for it to cancel what a device still does */
+#define FOREVER ~0U
+enum role { SERVICE, ENGINE, MANAGE, PREPARE, DEVICE, BROKER };
+static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare", "device", "broker"};
+enum { MOST_LISTENERS = 3 };
+static const char *const SERVICE_LISTENERS[] = {"priv", "user", "manage", NULL};
+static const char *const DEVICE_LISTENERS[] = {"device", NULL};
 
 int pam_mfa_run(const char *role, const char *sockets); /* engine_build.py; 0 = Python failed, else RUN_DONE | status */
 enum { RUN_DONE = 0x100 };
 
 static char sockets[96]; /* what Python is told of: "priv=10,user=11,manage=12" */
+static int broker = -1;  /* the engine's; a pidfd */
 
 static _Noreturn void misuse(const char *message) {
     dprintf(STDERR_FILENO, "pam-mfa: %s\n", message);
@@ -34,13 +45,15 @@ static enum role role_of(int argc, char **argv) {
     name = slash ? slash + 1 : name;
     if (!strcmp(name, "pam-mfad") && argc == 1)
         return SERVICE;
+    if (!strcmp(name, "pam-mfa-device") && argc == 1)
+        return DEVICE;
     if (!strcmp(name, "pam-mfa-engine") && argc == 1)
         return ENGINE;
     if (!strcmp(name, "pam-mfa-engine") && argc == 2 && !strcmp(argv[1], "--manage"))
         return MANAGE;
     if (!strcmp(name, "pam-mfa-engine") && argc == 2 && !strcmp(argv[1], "--prepare"))
         return PREPARE;
-    misuse("not started as pam-mfad or pam-mfa-engine [--manage | --prepare]");
+    misuse("not started as pam-mfad, pam-mfa-device or pam-mfa-engine [--manage | --prepare]");
 }
 
 static void clean_environment(void) {
@@ -61,37 +74,44 @@ static void add_socket(const char *name, int fd) {
     snprintf(sockets + used, sizeof sockets - used, "%s%s=%d", used ? "," : "", name, fd);
 }
 
-/* systemd's sockets: priv, user and manage, each once, in any order. */
-static void take_sockets(void) {
-    static const char *const wanted[LISTENERS] = {"priv", "user", "manage"};
+/* systemd's sockets: each of the wanted ones once, in any order. */
+static void take_sockets(const char *const *wanted) {
     const char *pid = getenv("LISTEN_PID"), *given = getenv("LISTEN_FDNAMES");
-    char names[64], *rest = names;
+    char names[64], *rest = names, count[2] = "0";
     unsigned seen = 0;
-    if (!pid || atol(pid) != getpid() || strcmp(getenv("LISTEN_FDS"), "3"))
-        die("LISTEN_PID or LISTEN_FDS: three sockets for this process are needed");
+    while (wanted[count[0] - '0'])
+        count[0]++;
+    if (!pid || atol(pid) != getpid() || strcmp(getenv("LISTEN_FDS"), count))
+        die("LISTEN_PID or LISTEN_FDS: %s socket%s for this process needed", count, wanted[1] ? "s are" : " is");
     snprintf(names, sizeof names, "%s", given ? given : "");
-    for (int fd = SESSION_FD; fd < SESSION_FD + LISTENERS; fd++) {
+    for (int i = 0; wanted[i]; i++) {
         const char *name = strsep(&rest, ":");
-        for (unsigned i = 0; name && i < LISTENERS; i++)
-            seen |= !strcmp(name, wanted[i]) ? 1U << i : 0;
-        if (!is_seqpacket(fd, 1))
+        for (int j = 0; name && wanted[j]; j++)
+            seen |= !strcmp(name, wanted[j]) ? 1U << j : 0;
+        if (!is_seqpacket(SESSION_FD + i, 1))
             die("LISTEN_FDS: not a listening SOCK_SEQPACKET socket of AF_UNIX");
-        int moved = keep_open(fd);
+        int moved = keep_open(SESSION_FD + i);
         must(fcntl(moved, F_SETFL, O_NONBLOCK), "LISTEN_FDS");
         add_socket(name ? name : "", moved);
     }
-    if (rest || seen != (1U << LISTENERS) - 1)
-        die("LISTEN_FDNAMES must be priv, user and manage");
+    if (rest || seen != (1U << (count[0] - '0')) - 1)
+        die("LISTEN_FDNAMES must be %s", wanted[1] ? "priv, user and manage" : wanted[0]);
 }
 
+static int listen_for_devices(struct account service) { return listen_on("device.sock", service.uid, 0600); }
+
 static void bind_sockets(struct account account) {
+    struct account device;
     check_run_directory();
     if (lock_file("pam-mfad.lock") < 0)
         die("another pam-mfad is running");
+    offer_pending_directory(account);
     add_socket("priv", listen_on("priv.sock", 0, 0600));
     add_socket("user", listen_on("user.sock", 0, 0666));
     add_socket("manage", listen_on("manage.sock", 0, 0666));
-    start_password_helper(listen_on("password.sock", account.uid, 0600));
+    start_helper("pam-mfa-password", listen_on("password.sock", account.uid, 0600));
+    if (look_for_account(DEVICE_ACCOUNT, &device)) /* where there is none, the other factors go on */
+        start_helper("pam-mfa-device", listen_for_devices(account));
 }
 
 static void take_slot(void) {
@@ -113,7 +133,7 @@ static void take_slot(void) {
 static void start_service(struct account account, int by_systemd) {
     const char *credentials = getenv("CREDENTIALS_DIRECTORY");
     if (by_systemd)
-        take_sockets();
+        take_sockets(SERVICE_LISTENERS);
     if (geteuid() == 0)
         open_key(KEY_DIRECTORY, 0, 077);
     else if (credentials)
@@ -122,17 +142,6 @@ static void start_service(struct account account, int by_systemd) {
         die("CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential=seal.key");
     if (!by_systemd)
         bind_sockets(account);
-}
-
-static void start_engine(enum role role, struct account account) {
-    if (role == PREPARE)
-        check_state_directory(account);
-    else {
-        take_slot();
-        must(fcntl(SESSION_FD, F_SETFD, FD_CLOEXEC), "fd 3");
-        add_socket("session", SESSION_FD);
-    }
-    open_key(KEY_DIRECTORY, 0, 077);
 }
 
 static void python_must(PyStatus status) {
@@ -174,32 +183,144 @@ static void start_python(const char *role) {
     PyEval_SaveThread(); /* cffi takes the lock itself */
 }
 
+static _Noreturn void run_python(enum role role) {
+    start_python(ROLE_NAMES[role]);
+    int result = pam_mfa_run(ROLE_NAMES[role], sockets);
+    if (broker >= 0 && shutdown(DEVICES_FD, SHUT_RDWR) == 0 &&
+        poll(&(struct pollfd){.fd = broker, .events = POLLIN}, 1, BROKER_END_MS) > 0)
+        waitpid(-1, NULL, WNOHANG);
+    _exit(result & RUN_DONE ? result & 0xff : EXIT_FAILURE);
+}
+
+static void watch(int fd, unsigned seconds) {
+    if ((errno = watchdog_arm(fd, seconds)))
+        die("watchdog: %s", strerror(errno));
+}
+
+/* The one descriptor that the engine's next message carries; -1 where there is none, which also ends the messages. */
+static int receive_connection(void) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    struct iovec text = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &text, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int fd = -1;
+    if (recvmsg(SESSION_FD, &message, MSG_CMSG_CLOEXEC) <= 0)
+        return -1;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    return fd;
+}
+
+/* Python starts here for a connection only, so a login without a device costs a fork. Ends with the engine. */
+static _Noreturn void serve_connections(unsigned seconds) {
+    for (int connection; (connection = receive_connection()) >= 0; close(connection)) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        if (fork() == 0) {
+            must(dup3(connection, SESSION_FD, O_CLOEXEC), "dup3");
+            must(close_range(KEY_FD, ~0U, 0), "close_range");
+            if (!is_seqpacket(SESSION_FD, 0))
+                die("what the engine sent is no connection");
+            watch(SESSION_FD, seconds);
+            add_socket("connection", SESSION_FD);
+            run_python(BROKER);
+        }
+    }
+    while (wait(NULL) > 0)
+        ;
+    _exit(EXIT_SUCCESS);
+}
+
+/* The engine's own device service: who it becomes has no right to what the engine opens afterwards, and Python in the
+ * engine none to become it. Where it cannot be, the other factors go on. */
+static void start_broker(unsigned seconds) {
+    struct account account;
+    int ends[2];
+    if (!look_for_account(DEVICE_ACCOUNT, &account) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return;
+    pid_t child = fork();
+    if (child == 0) {
+        for (int fd = 0; fd < SESSION_FD; fd++) {
+            close(fd);
+            must(open("/dev/null", O_RDWR), "/dev/null");
+        }
+        must(dup3(ends[1], SESSION_FD, O_CLOEXEC), "dup3");
+        must(close_range(KEY_FD, ~0U, 0), "close_range");
+        find_groups(DEVICE_ACCOUNT, &account);
+        drop_to(account);
+        serve_connections(seconds);
+    }
+    close(ends[1]);
+    const int end = keep_open(ends[0]);
+    if (child > 0) {
+        must(dup3(end, DEVICES_FD, O_CLOEXEC), "dup3");
+        add_socket("devices", DEVICES_FD);
+        broker = keep_open(must((int)syscall(SYS_pidfd_open, child, 0), "pidfd_open"));
+    }
+    close(end);
+}
+
+static void start_engine(enum role role, struct account account) {
+    if (role == PREPARE)
+        check_state_directory(account);
+    else {
+        take_slot();
+        offer_pending_directory(account);
+        must(fcntl(SESSION_FD, F_SETFD, FD_CLOEXEC), "fd 3");
+        add_socket("session", SESSION_FD);
+        start_broker(role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS);
+    }
+    open_key(KEY_DIRECTORY, 0, 077);
+}
+
+/* pam-mfad hands its socket over as systemd does, but says nothing of it. */
+static void start_device(int by_systemd, int given) {
+    if (by_systemd)
+        take_sockets(DEVICE_LISTENERS);
+    else if (given)
+        add_socket("device", keep_open(SESSION_FD));
+    else {
+        check_run_directory();
+        add_socket("device", listen_for_devices(find_account(SERVICE_ACCOUNT)));
+    }
+}
+
 int main(int argc, char **argv) {
     const enum role role = role_of(argc, argv);
-    const int root = getuid() == 0 && geteuid() == 0, by_systemd = role == SERVICE && getenv("LISTEN_FDS");
-    const int session = role == ENGINE || role == MANAGE;
+    const char *name = role == DEVICE ? DEVICE_ACCOUNT : SERVICE_ACCOUNT;
+    const int root = getuid() == 0 && geteuid() == 0, session = role == ENGINE || role == MANAGE;
+    const int by_systemd = (role == SERVICE || role == DEVICE) && getenv("LISTEN_FDS");
     if (!root && !by_systemd)
-        misuse("must be started by root, or as pam-mfa by systemd");
+        misuse("must be started by root, or by systemd as its own user");
     forget_caller();
     clean_environment();
-    const struct account account = find_account();
+    struct account account = find_account(name);
     if (!root && (getuid() != account.uid || geteuid() != account.uid))
-        misuse("must be started by root, or as pam-mfa by systemd");
+        misuse("must be started by root, or by systemd as its own user");
     if (session && !is_seqpacket(SESSION_FD, 0))
         misuse("there is no session on fd 3");
-    const int inherited = session ? 1 : by_systemd ? LISTENERS : 0;
+    const int given = role == DEVICE && is_seqpacket(SESSION_FD, 1);
+    const int inherited = by_systemd ? (role == DEVICE ? 1 : MOST_LISTENERS) : session || given;
     must(close_range((unsigned)(SESSION_FD + inherited), ~0U, 0), "close_range");
 
     if (role == SERVICE)
         start_service(account, by_systemd);
-    else
+    else if (role == DEVICE) {
+        start_device(by_systemd, given);
+        find_groups(name, &account);
+    } else
         start_engine(role, account);
     drop_to(account);
     for (int i = 0; i < 3; i++)
         unsetenv((const char *[]){"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"}[i]);
-    if (session && (errno = watchdog_arm(SESSION_FD, role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS)))
-        die("watchdog: %s", strerror(errno));
-    start_python(ROLE_NAMES[role]);
-    int result = pam_mfa_run(ROLE_NAMES[role], sockets);
-    _exit(result & RUN_DONE ? result & 0xff : EXIT_FAILURE);
+    if (session)
+        watch(SESSION_FD, role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS);
+    else if (role == DEVICE)
+        watch(STDIN_FILENO, FOREVER); /* /dev/null, or a pipe from pam-mfad that breaks when it ends */
+    run_python(role);
 }

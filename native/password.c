@@ -132,7 +132,7 @@ int main(int argc, char **argv) {
     (void)argv;
     if (argc != 1 || getuid() != 0 || geteuid() != 0 || !is_seqpacket(SESSION_FD, 1))
         die("pam-mfa-password: must be started by pam-mfad or systemd");
-    const uid_t allowed = find_account().uid;
+    const uid_t allowed = find_account(SERVICE_ACCOUNT).uid;
     forget_caller();
     clearenv();
     must(close_range(SESSION_FD + 1, ~0U, 0), "close_range");

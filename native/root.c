@@ -25,7 +25,7 @@
 
 #define RUN_DIRECTORY "/run/pam-mfa"
 #define STATE_DIRECTORY "/var/lib/pam-mfa"
-#define PASSWORD_HELPER PAM_MFA_LIBEXEC "/pam-mfa-password"
+#define PENDING_DIRECTORY RUN_DIRECTORY "/pending"
 enum { KEY_SIZE = 32, BACKLOG = 512, OPEN_FILES = 4096, FEWEST_FILES = 16, STACK = 8 << 20 };
 
 void die(const char *format, ...) {
@@ -124,18 +124,43 @@ void forget_caller(void) {
         run_as_usual();
 }
 
-/* From the file and not through NSS: a system account is local, and a directory server must not be able to hang us. */
-struct account find_account(void) {
-    struct passwd *entry;
-    FILE *file = fopen("/etc/passwd", "re");
+/* From the files and not through NSS: a system account is local, and a directory server must not be able to hang us. */
+static FILE *open_accounts(const char *path) {
+    FILE *file = fopen(path, "re");
     if (!file)
-        die("/etc/passwd: %s", strerror(errno));
-    while ((entry = fgetpwent(file)) && strcmp(entry->pw_name, "pam-mfa"))
+        die("%s: %s", path, strerror(errno));
+    return file;
+}
+
+int look_for_account(const char *name, struct account *account) {
+    struct passwd *entry;
+    FILE *file = open_accounts("/etc/passwd");
+    while ((entry = fgetpwent(file)) && strcmp(entry->pw_name, name))
         ;
-    if (!entry || !entry->pw_uid || !entry->pw_gid)
-        die("/etc/passwd has no account pam-mfa: run the installer");
+    const int found = entry && entry->pw_uid && entry->pw_gid;
+    if (found)
+        *account = (struct account){.uid = entry->pw_uid, .gid = entry->pw_gid};
     fclose(file);
-    return (struct account){entry->pw_uid, entry->pw_gid};
+    return found;
+}
+
+struct account find_account(const char *name) {
+    struct account account;
+    if (!look_for_account(name, &account))
+        die("/etc/passwd has no account %s: run the installer", name);
+    return account;
+}
+
+void find_groups(const char *name, struct account *account) {
+    struct group *entry;
+    FILE *file = open_accounts("/etc/group");
+    while (account->group_count < MAX_GROUPS && (entry = fgetgrent(file)))
+        for (char **member = entry->gr_mem; *member; member++)
+            if (!strcmp(*member, name)) {
+                account->groups[account->group_count++] = entry->gr_gid;
+                break;
+            }
+    fclose(file);
 }
 
 /* A directory that only root or `owner` can change, and without any of the `forbidden` mode bits. */
@@ -164,6 +189,11 @@ void check_state_directory(struct account account) {
     int fd = make_directory(STATE_DIRECTORY, 0700, account.uid);
     must(fchownat(fd, "", account.uid, account.gid, AT_EMPTY_PATH), STATE_DIRECTORY);
     close(fd);
+}
+
+void offer_pending_directory(struct account account) {
+    if (mkdir(PENDING_DIRECTORY, 0700) == 0 && lchown(PENDING_DIRECTORY, account.uid, account.gid) == 0)
+        chmod(PENDING_DIRECTORY, 0755);
 }
 
 void open_key(const char *directory, uid_t owner, mode_t forbidden) {
@@ -208,17 +238,19 @@ int listen_on(const char *name, uid_t owner, mode_t mode) {
 }
 
 /* A pipe ties the helper's life to ours: PDEATHSIG from a process that is no longer root cannot reach root's child. */
-void start_password_helper(int listener) {
-    char *const arguments[] = {"pam-mfa-password", NULL}, *const environment[] = {NULL};
+void start_helper(const char *name, int listener) {
+    char *const arguments[] = {(char *)name, NULL}, *const environment[] = {NULL};
+    char path[64];
     int lifeline[2];
+    snprintf(path, sizeof path, PAM_MFA_LIBEXEC "/%s", name);
     must(pipe2(lifeline, O_CLOEXEC), "pipe");
     pid_t child = must(fork(), "fork");
     if (child == 0) {
         must(dup2(lifeline[0], STDIN_FILENO), "dup2");
         must(dup2(listener, SESSION_FD), "dup2");
         must(close_range(KEY_FD, ~0U, 0), "close_range");
-        execve(PASSWORD_HELPER, arguments, environment);
-        die("%s: %s", PASSWORD_HELPER, strerror(errno));
+        execve(path, arguments, environment);
+        die("%s: %s", path, strerror(errno));
     }
     keep_open(lifeline[1]);
     close(lifeline[0]);
@@ -231,10 +263,10 @@ void drop_to(struct account account) {
     uid_t uid[3];
     gid_t gid[3];
     if (geteuid() == 0) {
-        must(setgroups(0, NULL), "setgroups");
+        must(setgroups(account.group_count, account.groups), "setgroups");
         must(setresgid(account.gid, account.gid, account.gid), "setresgid");
         must(setresuid(account.uid, account.uid, account.uid), "setresuid");
-        if (getgroups(0, NULL) != 0)
+        if (getgroups(0, NULL) != (int)account.group_count)
             die("still in supplementary groups");
     }
     must((int)syscall(SYS_capset, &header, none), "capset");
@@ -244,7 +276,7 @@ void drop_to(struct account account) {
     must(getresgid(&gid[0], &gid[1], &gid[2]), "getresgid");
     for (int i = 0; i < 3; i++)
         if (uid[i] != account.uid || gid[i] != account.gid)
-            die("could not become pam-mfa");
+            die("could not become uid %u", account.uid);
     if (setuid(0) == 0 || setgid(0) == 0)
         die("could become root again");
 }

@@ -40,7 +40,9 @@ FURNISH = """
 set -eu
 rm -rf /etc/pam-mfa /var/lib/pam-mfa /usr/lib/pam-mfa
 cp -a "$1/." /
-getent passwd pam-mfa >/dev/null || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin pam-mfa
+for user in pam-mfa pam-mfa-device; do
+    getent passwd $user >/dev/null || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin $user
+done
 install -m 0400 /dev/null /etc/pam-mfa/seal.key
 head -c 32 /dev/urandom > /etc/pam-mfa/seal.key
 install -d -m 0700 -o pam-mfa -g pam-mfa /var/lib/pam-mfa

@@ -15,10 +15,13 @@ OWN_SERVICE = Path("/etc/pam.d/pam-mfa")
 COMMAND = Path("/usr/bin/pam-mfa")
 UNITS = Path("/usr/lib/systemd/system")
 EXECUTABLES = ("pam-mfad", "pam-mfa-password")
+OTHER_NAMES = ("pam-mfa-engine", "pam-mfa-device")  # of pam-mfad
 SHARE = Path("/usr/share")
 # Directories of the distribution that get files of ours: by pattern below packaging/.
 SHARED = {
     "systemd/*": UNITS,
+    "udev/*": Path("/usr/lib/udev/rules.d"),
+    "polkit/*": Path("/usr/share/polkit-1/rules.d"),
     "sysusers.d/*": Path("/usr/lib/sysusers.d"),
     "tmpfiles.d/*": Path("/usr/lib/tmpfiles.d"),
     "man/*.[1-8]": SHARE / "man",
@@ -60,7 +63,8 @@ def lay(root: Path, site: Path, keep: bool) -> None:
     native = site / "pam_mfa/_native"
     for name in EXECUTABLES:
         place(native / name, below(root, LIB / name), 0o755)
-    link_engine(below(root, LIB))
+    for name in OTHER_NAMES:
+        link_daemon(below(root, LIB), name)
     switch(below(root, LIB), site.name)
     place(native / "pam_mfa.so", below(root, module_path()), 0o644)
     place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
@@ -80,12 +84,12 @@ def settle(root: Path, path: Path, keep: bool) -> bool:
     return True
 
 
-def link_engine(lib: Path) -> None:
-    """pam-mfa-engine is pam-mfad by another name."""
-    new = lib / ".pam-mfa-engine"
+def link_daemon(lib: Path, name: str) -> None:
+    """The same file as pam-mfad by another name, which decides what it does."""
+    new = lib / f".{name}"
     remove(new)
     new.hardlink_to(lib / "pam-mfad")
-    new.rename(lib / "pam-mfa-engine")  # the same file already: rename(2) does nothing and leaves `new`
+    new.rename(lib / name)  # the same file already: rename(2) does nothing and leaves `new`
     remove(new)
 
 

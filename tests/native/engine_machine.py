@@ -13,6 +13,7 @@ from machine import DEADLINE, PASSWORDS, STAGE, Base, Machine
 
 ENGINE = "/usr/lib/pam-mfa/pam-mfa-engine"
 DAEMON = "/usr/lib/pam-mfa/pam-mfad"
+DEVICE = "/usr/lib/pam-mfa/pam-mfa-device"
 STUB = "/usr/lib/pam-mfa/stub"
 KEY = bytes(range(32))
 
@@ -22,17 +23,19 @@ set -eu
 rm -rf /usr/lib/pam-mfa /etc/pam-mfa /var/lib/pam-mfa
 mkdir -p /usr/lib/pam-mfa /etc/pam-mfa
 cp -a "$1"/usr/lib/pam-mfa/. /usr/lib/pam-mfa/
-getent passwd pam-mfa >/dev/null ||
-    useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin pam-mfa
+for user in pam-mfa pam-mfa-device; do
+    getent passwd $user >/dev/null ||
+        useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin $user
+done
 umask 077
 cat > /etc/pam-mfa/seal.key
 chmod 0400 /etc/pam-mfa/seal.key
 umask 022
 chmod 0755 /etc/pam-mfa
 site=$(readlink -f /usr/lib/pam-mfa/site)
-mkdir -p "$2/pam_mfa"
+mkdir -p "$2/pam_mfa/devices"
 cp -a "$site"/*cffi* "$2"
-touch "$2/pam_mfa/__init__.py"
+touch "$2/pam_mfa/__init__.py" "$2/pam_mfa/devices/__init__.py"
 ln -sfn "${2##*/}" /usr/lib/pam-mfa/site
 for user in $3; do getent passwd "$user" >/dev/null || useradd --create-home "$user"; done
 """
@@ -66,6 +69,31 @@ def report(role, sockets):
         "cloexec": [fd for fd in range(3, 64) if os.path.lexists(f"/proc/self/fd/{fd}")
                     and fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC],
         "key": os.pread(4, 64, 0).hex(), "key_mode": fcntl.fcntl(4, fcntl.F_GETFL) & os.O_ACCMODE,
+    }
+"""
+
+# The same for the device service, which has no key to tell.
+DEVICE_REPORT = """
+import os, resource
+
+def denied(path):
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path).close()
+    except OSError as error:
+        return error.strerror
+    return ""
+
+def about():
+    import sys
+    with open("/proc/self/status") as file:
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    return {
+        "status": status, "environment": dict(os.environ), "modules": sorted(sys.modules), "argv": sys.argv,
+        "isolated": sys.flags.isolated, "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "fds": {int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
+                if os.path.lexists(f"/proc/self/fd/{name}")},
+        "denied": {path: denied(path) for path in ("/var/lib/pam-mfa", "/etc/pam-mfa/seal.key")},
+        "root": os.system("true") == 0 and os.getresuid(),
     }
 """
 
@@ -105,6 +133,10 @@ class StubMachine(Machine):
     def stub(self, code: str = TELL) -> None:
         """Make `code` the engine module; it must define run(role, sockets)."""
         self.write(f"{STUB}/pam_mfa/engine.py", REPORT + code)
+
+    def stub_devices(self, code: str) -> None:
+        """Make `code` the device service; it must define serve(listener) or serve_one(connection)."""
+        self.write(f"{STUB}/pam_mfa/devices/service.py", DEVICE_REPORT + code)
 
     def start(
         self,

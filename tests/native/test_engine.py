@@ -39,7 +39,7 @@ def test_the_flag_chooses_the_role(box: StubMachine, role: str) -> None:
     assert (ended.status, ended.stderr) == (0, "")
     assert ended.report["role"] == role
     assert ended.report["argv"] == [role]
-    assert ended.report["sockets"] == ({} if role == "prepare" else {"session": 3})
+    assert ended.report["sockets"] == ({} if role == "prepare" else {"session": 3, "devices": 5})
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_nothing_of_the_caller_is_left(box: StubMachine) -> None:
     fds = {int(number): target for number, target in report["fds"].items()}
     assert fds[3].startswith("socket:")
     assert fds[4] == "/etc/pam-mfa/seal.key"
-    others = {target for number, target in fds.items() if number > 4}
-    assert others <= {"anon_inode:[timerfd]", "/run/pam-mfa/engine-0.lock", "/proc/self/fd"} | {
-        target for target in others if target.startswith("/proc/")
-    }
+    assert fds[5].startswith("socket:")
+    others = {target for number, target in fds.items() if number > 5}
+    known = {"anon_inode:[timerfd]", "anon_inode:[pidfd]", "/run/pam-mfa/engine-0.lock", "/proc/self/fd"}
+    assert others <= known | {target for target in others if target.startswith("/proc/")}
     assert set(fds) - {0, 1, 2} <= set(report["cloexec"]) | {fd for fd, target in fds.items() if "/fd" in target}
 
 

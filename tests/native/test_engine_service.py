@@ -15,7 +15,13 @@ import pytest
 from machine import DEADLINE, wait_for
 from native.engine_machine import DAEMON, KEY, Ended, StubMachine
 
-SOCKETS = {"priv": ("root", 0o600), "user": ("root", 0o666), "manage": ("root", 0o666), "password": ("pam-mfa", 0o600)}
+SOCKETS = {
+    "priv": ("root", 0o600),
+    "user": ("root", 0o666),
+    "manage": ("root", 0o666),
+    "password": ("pam-mfa", 0o600),
+    "device": ("pam-mfa", 0o600),
+}
 
 # Tells about itself, then serves: who connects is told the socket's name.
 SERVE = """
@@ -79,10 +85,10 @@ def test_it_binds_its_sockets_as_root_and_serves_them_without(box: StubMachine) 
         status = box.path(f"/run/pam-mfa/{name}.sock").stat()
         uid = int(box.run(["/usr/bin/id", "-u", owner]).stdout)
         assert (stat.S_ISSOCK(status.st_mode), status.st_mode & 0o7777, status.st_uid) == (True, mode, uid)
-        if name != "password":
+        if name not in {"password", "device"}:
             assert call(box, name) == (name, 0), "the listener must be root's for the shim"
     assert sorted(path.name for path in box.path("/run/pam-mfa").iterdir()) == sorted(
-        [f"{name}.sock" for name in SOCKETS] + ["pam-mfad.lock"]
+        [f"{name}.sock" for name in SOCKETS] + ["pam-mfad.lock", "pending"]
     )
     end(process)
 
