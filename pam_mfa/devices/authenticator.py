@@ -26,8 +26,8 @@ from .base import (
     Strange,
     Wanted,
 )
-from .ctap import ERR, QUIET_SECONDS, Authenticator, printable
-from .line import Out
+from .ctap import ERR, Authenticator, printable
+from .line import QUIET_SECONDS, Out
 from .verification import NOT_VERIFIED, Permission, Permit, UserVerification
 
 MAX_WORDS = 32

@@ -14,9 +14,7 @@ from fido2.ctap2.base import Ctap2, Info, args
 from fido2.hid import CAPABILITY
 
 from .base import MAX_NAME, TOUCH_SECONDS, Failure, Touch, Transport
-from .line import Line, Out
-
-QUIET_SECONDS = 5.0  # for what needs no user
+from .line import QUIET_SECONDS, Line, Out
 
 ERR = CtapError.ERR
 FAILURES = {

@@ -17,7 +17,7 @@ from fido2.hid.base import CtapHidConnection, HidDescriptor
 from fido2.hid.linux import get_descriptor
 
 from .base import Failure, Transport
-from .line import GRACE, Line, Out, Stranger
+from .line import GRACE, QUIET_SECONDS, Line, Out, Stranger
 
 FOLDER = "/dev"
 MAX_MESSAGE = 7609  # 64 - 7 + 128 * (64 - 5), section 11.2.4
@@ -97,7 +97,8 @@ def connect(node: int, descriptor: HidDescriptor, line: Line) -> tuple[CtapHidDe
     """python-fido2's device on an open node, and its name."""
     if descriptor.report_size_in not in REPORT_SIZES or descriptor.report_size_out not in REPORT_SIZES:
         raise Stranger
-    device = Device(descriptor, HidConnection(node, descriptor, line), line)
+    with line.within(QUIET_SECONDS):
+        device = Device(descriptor, HidConnection(node, descriptor, line), line)
     return device, descriptor.product_name or ""
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from .base import MAX_PACKET, Choose, Failure, Followup, Pin, Reply
 from .codec import decode, encode
 
+QUIET_SECONDS = 5.0  # for what needs no user
 GRACE = 0.15  # for a device to answer CTAPHID_CANCEL; the watchdog ends the process 0.2 s after its client
 
 

@@ -17,7 +17,7 @@ from smartcard import scard
 
 from .base import Failure, Transport
 from .helper import Child, fork
-from .line import Line, Out, Stranger
+from .line import QUIET_SECONDS, Line, Out, Stranger
 
 LOOK_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
@@ -48,7 +48,8 @@ class CardPort:
         card = Card(self.reader, line)
         try:
             try:
-                device = Device(card, self.reader, line)
+                with line.within(QUIET_SECONDS):
+                    device = Device(card, self.reader, line)
             except ValueError:  # no FIDO applet
                 raise Stranger from None
             yield device, self.reader

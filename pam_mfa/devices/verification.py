@@ -10,8 +10,8 @@ from fido2.ctap2.base import Ctap2
 from fido2.ctap2.pin import ClientPin
 
 from .base import TOUCH_SECONDS, Choose, Chosen, Failure, PinReason, PinWanted, Verification
-from .ctap import ERR, QUIET_SECONDS, Authenticator
-from .line import Out
+from .ctap import ERR, Authenticator
+from .line import QUIET_SECONDS, Out
 
 MAX_PIN = 63  # bytes, section 6.5.1
 LAST_TRIES = 2  # the user's own
