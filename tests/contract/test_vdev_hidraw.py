@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,6 @@ from fido2.hid import CtapHidDevice
 answer = device.call(0x10, b"\\x04")
 print(len(answer), answer[4:].count(0))
 """
-
-
-@pytest.fixture
-def keys() -> Iterator[Keys]:
-    """An empty testbed."""
-    if lack := vdev_keys.missing():
-        pytest.skip(f"hidraw nodes: {lack}")
-    with Keys() as keys:
-        yield keys
 
 
 def need(program: str) -> None:
@@ -261,15 +251,6 @@ def test_libfido2_makes_and_verifies_credentials(keys: Keys, tmp_path: Path, nam
 U2F = "auth required pam_u2f.so authfile=/etc/u2f cue origin=pam://machine appid=pam://machine\n"
 
 
-@pytest.fixture
-def elsewhere(machine: Machine) -> Iterator[Keys]:
-    """A testbed within a private machine."""
-    if lack := vdev_keys.missing():
-        pytest.skip(f"hidraw nodes: {lack}")
-    with Keys(machine.command, machine.path) as keys:
-        yield keys
-
-
 def login(machine: Machine, keys: Keys, typed: str = "") -> subprocess.CompletedProcess[str]:
     """One authentication of alice."""
     argv = ["pamtester", "u2f", "alice", "authenticate"]
@@ -282,40 +263,40 @@ def enrol(machine: Machine, keys: Keys, *more: str) -> None:
     machine.write("/etc/pam.d/u2f", U2F)
 
 
-def test_pam_u2f_logs_in_with_the_key(machine: Machine, elsewhere: Keys) -> None:
+def test_pam_u2f_logs_in_with_the_key(machine: Machine, machine_keys: Keys) -> None:
     need("pamu2fcfg")
-    blue = elsewhere.key("blue")
-    enrol(machine, elsewhere)
-    done = login(machine, elsewhere)
+    blue = machine_keys.key("blue")
+    enrol(machine, machine_keys)
+    done = login(machine, machine_keys)
     assert "successfully authenticated" in done.stdout, done.stderr
     assert "Please touch the" in done.stdout
     blue.inject(touch="deny")
-    assert login(machine, elsewhere).returncode != 0
+    assert login(machine, machine_keys).returncode != 0
     blue.heal()
     blue.inject(bad_signature=True)
-    assert login(machine, elsewhere).returncode != 0
+    assert login(machine, machine_keys).returncode != 0
     blue.heal()
-    assert login(machine, elsewhere).returncode == 0
+    assert login(machine, machine_keys).returncode == 0
     blue.remove()
-    assert login(machine, elsewhere).returncode != 0
-    elsewhere.key("red")
-    assert login(machine, elsewhere).returncode != 0
+    assert login(machine, machine_keys).returncode != 0
+    machine_keys.key("red")
+    assert login(machine, machine_keys).returncode != 0
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
-def test_pam_u2f_knows_the_algorithms(machine: Machine, elsewhere: Keys, algorithm: str) -> None:
+def test_pam_u2f_knows_the_algorithms(machine: Machine, machine_keys: Keys, algorithm: str) -> None:
     need("pamu2fcfg")
-    elsewhere.key("blue")
-    enrol(machine, elsewhere, f"--type={algorithm}")
-    assert login(machine, elsewhere).returncode == 0
+    machine_keys.key("blue")
+    enrol(machine, machine_keys, f"--type={algorithm}")
+    assert login(machine, machine_keys).returncode == 0
 
 
-def test_pam_u2f_asks_for_the_pin(machine: Machine, elsewhere: Keys) -> None:
+def test_pam_u2f_asks_for_the_pin(machine: Machine, machine_keys: Keys) -> None:
     need("pamu2fcfg")
-    blue = elsewhere.key("blue", pin=PIN)
-    enrol(machine, elsewhere, "--pin-verification")
+    blue = machine_keys.key("blue", pin=PIN)
+    enrol(machine, machine_keys, "--pin-verification")
     machine.write("/etc/pam.d/u2f", U2F.replace("\n", " pinverification=1\n"))
-    assert login(machine, elsewhere, f"{PIN}\n").returncode == 0
+    assert login(machine, machine_keys, f"{PIN}\n").returncode == 0
     assert [entry["status"] for entry in blue.trace(clear=True) if entry.get("subcommand") in (5, 9)] == [0]
-    assert login(machine, elsewhere, "9999\n").returncode != 0
+    assert login(machine, machine_keys, "9999\n").returncode != 0
     assert blue.state()["pin_tries"] == 7

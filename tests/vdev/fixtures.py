@@ -1,4 +1,4 @@
-"""Virtual readers as pytest fixtures, a plugin of conftest.py. Tests skip where the system lacks what it takes."""
+"""Virtual keys and readers as pytest fixtures, a plugin of conftest.py. Tests skip where the system lacks something."""
 
 from __future__ import annotations
 
@@ -9,13 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import pcscd as _pcscd
+from . import keys as _keys, pcscd as _pcscd
+from .keys import Keys
 from .pcscd import Pcscd, Reader
 
 if TYPE_CHECKING:
     from cards import Client
+    from machine import Machine
 
 READERS = 4  # with two drivers, for two are one driver's slots
+
+
+@pytest.fixture
+def keys() -> Iterator[Keys]:
+    """An empty testbed for hidraw nodes; clients need keys.environment()."""
+    if lack := _keys.missing():
+        pytest.skip(f"hidraw nodes: {lack}")
+    with Keys() as keys:
+        yield keys
+
+
+@pytest.fixture
+def machine_keys(machine: Machine) -> Iterator[Keys]:
+    """The same within the private machine of the test."""
+    if lack := _keys.missing():
+        pytest.skip(f"hidraw nodes: {lack}")
+    with Keys(machine.command, machine.path) as keys:
+        yield keys
 
 
 @pytest.fixture(scope="session")

@@ -132,14 +132,16 @@ class Keys:
         self._lines = self._socket.makefile("rwb")
 
     def stop(self) -> None:
-        """Pull every key out and end the program. Twice is once."""
+        """Pull every key out and end the program. Twice is once. Raises RuntimeError where that had failed before."""
         if self._socket:
             self._lines.close()
             self._socket.close()
             self._socket = None
         if self._process:
-            self._process.communicate(timeout=DEADLINE)
-            self._process = None
+            process, self._process = self._process, None
+            process.communicate(timeout=DEADLINE)
+            if process.returncode:
+                raise RuntimeError(f"the virtual keys ended with {process.returncode}")
 
     def key(self, name: str, seed: bytes | None = None, insert: bool = True, **options: Any) -> Key:
         """A new key, plugged in where `insert`; `options` are fields of model.Model. `seed` is made of its name."""
