@@ -59,7 +59,7 @@ def recovery(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 
 def unlock(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow, root only: forget failures, and take back marks of a clock that ran ahead."""
-    _root_only(desk)
+    root_only(desk)
     account = yield from desk.account()
     now = desk.now()
     capped = []
@@ -84,7 +84,7 @@ def status(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 
 def accounts(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow, root only: everybody who has a credential."""
-    _root_only(desk)
+    root_only(desk)
     for uid, name in (yield from read(ListAccounts())):
         yield from show(kind="account", uid=uid, name=name)
 
@@ -125,6 +125,7 @@ def _must_exist(done: bool) -> None:
         raise RefusedError("not_found", "that credential is gone: see pam-mfa list")
 
 
-def _root_only(desk: Desk) -> None:
+def root_only(desk: Desk) -> None:
+    """Raise RefusedError for anybody else."""
     if desk.caller.peer_uid != 0:
         raise RefusedError("not_allowed", "only root may do this: use sudo")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .. import credentials, keys, wire
+from .. import credentials, importing, keys, wire
 from ..audit import Record
 from ..conversation import Aborted, Alert, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
 from ..enroll import Caller, Desk, enroll
@@ -34,9 +34,11 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "status": credentials.status,
     "accounts": credentials.accounts,
     "devices": keys.devices,
+    "check_import": importing.check_import,
+    "import": importing.apply_import,
 }
 # What leaves an audit record: everything that changes something.
-RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock"})
+RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",

@@ -55,6 +55,11 @@ def why(text: str) -> str:
     return entry.why
 
 
+def kind(value: object) -> str:
+    """Names a parameter by what it is: its bytes are other ones in every process."""
+    return value if isinstance(value, str) and len(value) < 30 else getattr(value, "__name__", type(value).__name__)
+
+
 # ------------------------------------------------------------------------------------------------ public keys
 
 
@@ -85,6 +90,7 @@ def test_cose_is_what_cryptography_knows() -> None:
         (publickey.rs256, b"\x00" * 128 + RSA_RAW[128:]),  # 1,024 bits
         (publickey.rs256, RSA_RAW[:255] + b"\x02" + RSA_RAW[256:]),  # even
     ],
+    ids=kind,
 )
 def test_a_key_that_is_none_is_refused(encode: Callable[[bytes], bytes], raw: bytes) -> None:
     with pytest.raises(Unusable):
@@ -117,6 +123,7 @@ def spki_of(key: object) -> bytes:
         spki_of(rsa.generate_private_key(65537, 1024).public_key()),
         b"\x30\x84" + b"\xff" * 90,
     ],
+    ids=kind,
 )
 def test_another_certificate_s_form_is_refused(der: bytes) -> None:
     with pytest.raises(Unusable):
@@ -134,6 +141,7 @@ def test_another_certificate_s_form_is_refused(der: bytes) -> None:
         ("eddsa", ED.public_bytes_raw(), publickey.eddsa(ED.public_bytes_raw())),
         ("rs256", RSA_RAW, publickey.rs256(RSA_RAW)),
     ],
+    ids=kind,
 )
 def test_the_new_form_in_every_algorithm(algorithm: str, raw: bytes, cose: bytes) -> None:
     found = one(f"alice:{b64(HANDLE)},{b64(raw)},{algorithm},+presence")
@@ -217,6 +225,7 @@ def test_a_users_own_file() -> None:
         (f"al\u00efce:{NEW}", "printable"),
         (f"\x1b[2Jalice:{NEW}", "printable"),
     ],
+    ids=kind,
 )
 def test_why_not(text: str, said: str) -> None:
     assert said in why(text)
@@ -266,6 +275,7 @@ def ssh_key(
 @pytest.mark.parametrize(
     ("kind", "cose"),
     [(sshkey.ES256, publickey.es256(POINT)), (sshkey.EDDSA, publickey.eddsa(ED.public_bytes_raw()))],
+    ids=kind,
 )
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_an_ssh_key(kind: bytes, cose: bytes, end: bytes) -> None:
@@ -294,6 +304,7 @@ def test_an_ssh_key(kind: bytes, cose: bytes, end: bytes) -> None:
         (sshkey.HEAD + b64(sshkey.MAGIC + b"\xff" * 9).encode() + sshkey.TAIL, "damaged"),
         (sshkey.HEAD + b"A" * 20000 + sshkey.TAIL, "whole"),
     ],
+    ids=kind,
 )
 def test_an_ssh_key_that_cannot_be_taken_over(data: bytes, said: str) -> None:
     (entry,) = pam_u2f.parse(data, PARTIES, "alice")
@@ -384,6 +395,7 @@ def test_the_owner_may_stand_in_the_dn_alone() -> None:
         ("passkey:" + "\n AAAA" * 20000, "longer"),
         ("passkey:\x00", "printable"),
     ],
+    ids=kind,
 )
 def test_why_not_a_passkey(data: str, said: str) -> None:
     (entry,) = passkeys(data, "alice")

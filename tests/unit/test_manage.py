@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,15 @@ from pam_mfa.wire import Type
 
 ROOT_FOR_ALICE = {"uid": ALICE, "name": "alice"}
 PASSWORD = "correct horse"
+POINT = (
+    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)  # the generator of P-256
+COSE = bytes.fromhex(f"a5010203262001215820{POINT[:64]}225820{POINT[64:]}")
+KEY = json.dumps([{
+    "rp_id": "pam://host", "credential_id": "b25l", "public_key": b64encode(COSE).decode(), "verified": False,
+    "discoverable": False, "user_handle": "",
+}])  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +86,8 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "status": {},
     "accounts": {},
     "devices": {},
+    "check_import": {"source": "pam_u2f"},
+    "import": {"source": "pam_u2f"},
 }
 KINDS: dict[str, list[str]] = {
     "enroll": ["totp", "enrolled"],
@@ -86,6 +99,8 @@ KINDS: dict[str, list[str]] = {
     "status": ["service", "account"],
     "accounts": ["account"],
     "devices": [],
+    "check_import": ["key"],
+    "import": ["key"],
 }
 
 
@@ -101,6 +116,8 @@ def test_root_manages_any_account(enrolled: SqliteStore, verb: str) -> None:
         one.reply(app(one))
     if verb == "devices":
         nothing_plugged_in(one)
+    if verb in ("check_import", "import"):
+        one.reply(KEY, "")
     assert one.done == {"ok": True}
     assert [part["kind"] for part in one.parts] == KINDS[verb]
     assert one.kinds[0] == "ALIVE"
@@ -117,7 +134,7 @@ def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
         one.reply(app(one))
     if verb == "devices":
         nothing_plugged_in(one)
-    if verb in ("unlock", "accounts"):
+    if verb in ("unlock", "accounts", "check_import", "import"):
         assert one.done["error"] == "not_allowed"
     else:
         assert one.done == {"ok": True}

@@ -66,6 +66,7 @@ def test_text_is_escaped(generate: ModuleType) -> None:
         ("pam-mfa enroll ", {"fido2", "totp", "recovery"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
+        ("pam-mfa import pam-u2f --a", {"--apply", "--appid"}),
     ],
 )
 def test_bash_completes(tmp_path: Path, words: str, expected: set[str]) -> None:
