@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cards import (
     ES256,
+    GET_INFO,
     HASH,
     RP,
     SELECT_FIDO,
@@ -141,6 +142,17 @@ def touched_until(waiting: Future[Any], authenticator: Authenticator) -> Any:
 
     wait_for("an answer", answered)
     return waiting.result()
+
+
+def test_a_request_gives_up_the_one_before(readers: list[Reader], client: Client) -> None:
+    card = key()
+    readers[0].insert(card)
+    connection = client.connect()
+    transmit(connection, SELECT_FIDO)
+    inside(card).faults.set(touch="never")
+    assert transmit(connection, SELECTION) == (b"\x02", 0x9100)
+    assert transmit(connection, GET_INFO)[1] == 0x9000
+    assert {"cancel": True} in inside(card).trace
 
 
 def test_selecting_anew_gives_up_what_runs(readers: list[Reader], client: Client) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cards import Client, transmit
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -220,6 +221,23 @@ def test_a_certificate_need_not_fit_its_key() -> None:
     verify(card)
     with pytest.raises(InvalidSignature):
         check("p256", sign(card, "p256"))
+
+
+# ---------------------------------------------------------------------------------------------------------- in a reader
+
+
+def test_the_pin_counts_until_the_card_is_out(readers: list[Reader], client: Client) -> None:
+    applet, other = piv(), piv()
+    readers[0].insert(Card(applet))
+    card = client.connect()
+    for apdu in (SELECT, b"\x00\x20\x00\x80\x08" + RIGHT):
+        assert transmit(card, apdu)[1] == 0x9000
+    readers[0].swap(Card(other), unseen=True)
+    assert not applet.verified
+    for apdu in (SELECT, b"\x00\x20\x00\x80\x08" + RIGHT):
+        assert transmit(card, apdu)[1] == 0x9000
+    readers[0].remove()
+    assert not other.verified
 
 
 # ------------------------------------------------------------------------------------------------------------ by OpenSC

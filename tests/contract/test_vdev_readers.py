@@ -25,7 +25,7 @@ from cards import (
 from machine import Machine, wait_for
 from smartcard.Exceptions import CardConnectionException, NoCardException
 from smartcard.pcsc.PCSCExceptions import EstablishContextException
-from smartcard.scard import SCARD_RESET_CARD
+from smartcard.scard import SCARD_LEAVE_CARD, SCARD_RESET_CARD
 from smartcard.System import readers as list_readers
 from vdev.fido_card import MESSAGE
 from vdev.iso7816 import GET_RESPONSE, Card, Command
@@ -123,6 +123,8 @@ def test_another_client_resets_the_card(readers: list[Reader], client: Client) -
     client.connect(disposition=SCARD_RESET_CARD).disconnect()
     with pytest.raises(CardConnectionException, match="0x80100068"):
         transmit(connection, GET_INFO)
+    connection.reconnect(disposition=SCARD_LEAVE_CARD)
+    assert transmit(connection, GET_INFO) == (b"", 0x6D00)  # no applet is selected any more
 
 
 def test_two_clients_share_a_card(readers: list[Reader], client: Client) -> None:
