@@ -1,0 +1,328 @@
+"""The broker and its helpers: who may ask, what a request is, what helpers have and how they end."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from machine import wait_for
+
+from pam_mfa.devices import errand
+from pam_mfa.devices.base import (
+    MAX_CREDENTIAL_ID,
+    MAX_CREDENTIALS,
+    Assert,
+    Choose,
+    Described,
+    Failed,
+    Failure,
+    Holds,
+    Idle,
+    List,
+    Make,
+    Pin,
+    Reply,
+    Request,
+    Strange,
+    Structure,
+    Touch,
+    Transport,
+    Verification,
+    Wanted,
+)
+from pam_mfa.devices.client import Client, Gone
+from pam_mfa.devices.codec import encode
+from pam_mfa.devices.helper import MAX_DATA, WATCHDOG_EXIT
+from pam_mfa.devices.line import Left, Line
+from pam_mfa.devices.service import Broker
+
+DEADLINE = 20.0
+WANTED = Wanted("host.example", b"x")
+ASSERT = Assert(bytes(32), (WANTED,), Verification.DISCOURAGED, 30)
+MAKE = Make(bytes(32), "host.example", "Host", b"1", "alice", (-7,), (WANTED,), False, Verification.DISCOURAGED, 30)
+
+Work = Callable[[Line], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A port where a test's own work is done."""
+
+    name: str
+    work: Work = field(compare=False)
+    transport = Transport.USB
+
+    @contextmanager
+    def opened(self, line: Line) -> Iterator[Any]:
+        """Do it."""
+        self.work(line)
+        raise Left
+        yield
+
+
+class Places:
+    """Where they are."""
+
+    def __init__(self, works: Collection[Work]) -> None:
+        self._places = frozenset(Place(f"key {number}", work) for number, work in enumerate(works))
+
+    def start(self, _: object) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+    def ports(self) -> frozenset[Place]:
+        """All of them."""
+        return self._places
+
+
+class Service:
+    """A broker in a process of its own, for one session."""
+
+    def __init__(self, *works: Work, uids: Collection[int] = (0,)) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                ours.close()
+                Broker([Places(works)], uids).serve_one(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        self.client = Client(ours)
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        os.waitpid(self.pid, 0)
+
+    def ask(self, request: Structure | bytes) -> None:
+        """Send it; whoever hung up already does so for every request."""
+        with suppress(BrokenPipeError):
+            os.write(self.client.fileno(), request if isinstance(request, bytes) else encode(request))
+
+    def reply(self) -> Reply | None:
+        """The next one; None where it hangs up."""
+        assert select.select([self.client], [], [], DEADLINE)[0]
+        try:
+            return self.client.receive()
+        except Gone:
+            return None
+
+    def replies(self) -> list[Reply | None]:
+        """All up to the first that says Idle, or the end."""
+        said = [self.reply()]
+        while said[-1] and not isinstance(said[-1], Idle):
+            said.append(self.reply())
+        return said
+
+
+def all_of(request: Request | bytes, *works: Work, uids: Collection[int] = (0,)) -> list[Reply | None]:
+    """What comes of one request."""
+    with Service(*works, uids=uids) as service:
+        service.ask(request)
+        return service.replies()
+
+
+def say(*replies: Reply) -> Work:
+    """Work that is nothing but words."""
+
+    def work(line: Line) -> None:
+        for reply in replies:
+            line.say(reply)
+
+    return work
+
+
+def hang(line: Line) -> None:
+    """For ever: only being killed ends it."""
+    while True:
+        signal.pause()
+
+
+class TestWhoMayAsk:
+    def test_root_may(self) -> None:
+        assert all_of(List(5)) == [Idle(0)]
+
+    def test_others_may_not(self) -> None:
+        assert all_of(List(5), say(Strange(1, "")), uids=(4711,)) == [None]
+
+
+class TestRequests:
+    @pytest.mark.parametrize("request_", [ASSERT, MAKE, List(180)], ids=["Assert", "Make", "List"])
+    def test_good_ones(self, request_: Request) -> None:
+        assert all_of(request_) == [Idle(0)]
+
+    @pytest.mark.parametrize(
+        "packet",
+        [
+            b"",
+            b"x",
+            bytes(70000),
+            encode(Pin(1, "1234")),
+            encode(Choose()),
+            encode(Idle(1)),
+            encode(List(0)),
+            encode(List(181)),
+            encode(replace(ASSERT, client_data_hash=bytes(31))),
+            encode(replace(ASSERT, wanted=(WANTED,) * (MAX_CREDENTIALS + 1))),
+            encode(replace(ASSERT, wanted=(Wanted("host.example", bytes(MAX_CREDENTIAL_ID + 1)),))),
+            encode(replace(MAKE, excluded=(Wanted("host.example", b""),))),
+        ],
+    )
+    def test_others_end_it(self, packet: bytes) -> None:
+        with Service(say(Strange(1, ""))) as service:
+            service.ask(packet)
+            assert service.reply() is None
+
+    def test_there_is_one(self) -> None:
+        with Service() as service:
+            service.ask(List(5))
+            service.ask(List(5))
+            assert service.replies() in ([Idle(0)], [None])
+            assert service.reply() is None
+
+    def test_who_asks_nothing_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(errand, "FIRST_REQUEST_SECONDS", 0.1)
+        with Service() as service:
+            assert service.reply() is None
+
+    def test_time_is_up(self) -> None:
+        with Service(hang) as service:
+            service.ask(List(1))
+            assert service.replies() in ([None], [Failed(1, Failure.SILENT), None])  # its watchdog has the same second
+
+    def test_who_leaves_replies_unread_is_hung_up_on(self) -> None:
+        def chatter(line: Line) -> None:
+            for _ in range(60):
+                line.say(Holds(line.device, Transport.USB, "", (bytes(1000),) * 60))
+            hang(line)
+
+        with Service(chatter, chatter) as service:
+            service.ask(List(30))
+            wait_for("the end", lambda: select.select([service.client], [], [], 0)[0])
+            os.waitid(os.P_PID, service.pid, os.WEXITED | os.WNOWAIT)
+
+
+class TestHelpers:
+    def test_what_they_say_is_passed_on(self) -> None:
+        assert all_of(List(5), say(Touch(1, False), Strange(1, "blue"))) == [
+            Touch(1, False),
+            Strange(1, "blue"),
+            Idle(1),
+        ]
+
+    def test_one_that_finds_no_key_is_not_mentioned(self) -> None:
+        assert all_of(List(5), say()) == [Idle(0)]
+
+    def test_idle_only_when_all_are_done(self) -> None:
+        with Service(say(Strange(1, "")), hang) as service:
+            service.ask(List(1))
+            said = service.replies()
+        assert said[0] == Strange(1, "")
+        assert said[-1] is None
+
+    @pytest.mark.parametrize(
+        ("work", "why"),
+        [
+            (say(Strange(2, "")), Failure.NONSENSE),
+            (say(Idle(1)), Failure.NONSENSE),
+            (lambda line: line.tell(b"x"), Failure.NONSENSE),
+            (lambda line: line.tell(encode(List(5))), Failure.NONSENSE),
+            (lambda line: 1 / 0, Failure.NONSENSE),
+            (lambda line: bytes(2 * MAX_DATA), Failure.NONSENSE),
+            (lambda line: os._exit(1), Failure.NONSENSE),
+            (lambda line: os.kill(os.getpid(), signal.SIGSEGV), Failure.NONSENSE),
+            (lambda line: os._exit(WATCHDOG_EXIT), Failure.SILENT),
+            (lambda line: signal.pause() if signal.setitimer(signal.ITIMER_REAL, 0.01) else None, Failure.BUSY),
+        ],
+        ids="another's,Idle,garbage,a_request,exception,too_much,exit,crash,watchdog,alarm".split(","),
+    )
+    def test_what_becomes_of_them(self, work: Work, why: Failure) -> None:
+        assert all_of(List(5), work) == [Failed(1, why), Idle(1)]
+
+    def test_many_words_are_too_many(self) -> None:
+        said = all_of(List(5), say(*[Touch(1, False)] * 200))
+        assert said[-2:] == [Failed(1, Failure.NONSENSE), Idle(1)]
+        assert len(said) == errand.MAX_REPLIES + 2
+
+    def test_nothing_more_is_heard_after_the_last_word(self) -> None:
+        assert all_of(List(5), say(Strange(1, ""), Touch(1, True), Strange(1, ""))) == [Strange(1, ""), Idle(1)]
+
+    def test_silence_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(errand, "FIRST_WORD_SECONDS", 0.1)
+        assert all_of(List(30), hang) == [Failed(1, Failure.SILENT), Idle(1)]
+
+    def test_a_python_that_hangs_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def spin(line: Line) -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            while True:
+                pass
+
+        monkeypatch.setattr(errand, "FIRST_WORD_SECONDS", 0.1)
+        assert all_of(List(30), spin) == [Failed(1, Failure.SILENT), Idle(1)]
+
+    def test_so_many_at_once(self) -> None:
+        def count(line: Line) -> None:
+            line.say(Touch(line.device, False))
+            hang(line)
+
+        with Service(*[count] * (errand.MAX_DEVICES + 5)) as service:
+            service.ask(List(1))
+            said = service.replies()
+        assert len([reply for reply in said if isinstance(reply, Touch)]) == errand.MAX_DEVICES
+
+    def test_they_end_with_the_broker(self) -> None:
+        def hold(line: Line) -> None:
+            line.say(Strange(1, str(os.getpid())))
+            time.sleep(600)
+
+        with Service(hold) as service:
+            service.ask(List(30))
+            said = service.reply()
+            assert isinstance(said, Strange)
+            process = os.pidfd_open(int(said.name))
+            os.kill(service.pid, signal.SIGKILL)
+            assert select.select([process], [], [], DEADLINE)[0]
+            os.close(process)
+
+
+def described(line: Line, *words: str) -> Described:
+    """Words of a helper about itself."""
+    return Described(line.device, Transport.USB, "", bytes(16), 0, words, (), (), (), 255, 4, False)
+
+
+class TestConfinement:
+    def test_descriptors(self) -> None:
+        """Its own connection alone, beside what may be written to."""
+
+        def work(line: Line) -> None:
+            open_now = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, line.fileno()}
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in open_now if os.path.exists(f"/proc/self/fd/{fd}")]
+            line.say(described(line, *links))
+
+        with socket.socket() as _, open(__file__, "rb") as _:
+            (said, _) = all_of(List(5), work)
+        assert isinstance(said, Described)
+        assert [word for word in said.versions if "timerfd" not in word] == []  # the watchdog's
+
+    def test_limits(self) -> None:
+        def work(line: Line) -> None:
+            limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_CORE, resource.RLIMIT_DATA)]
+            line.say(described(line, *map(str, limits)))
+
+        (said, _) = all_of(List(5), work)
+        assert isinstance(said, Described)
+        assert said.versions == (str((0, 0)), str((MAX_DATA, MAX_DATA)))
