@@ -51,13 +51,14 @@ def doctor(context: click.Context, call: Call, root: str | None) -> None:
 
 def _findings(call: Call) -> Iterator[Finding]:
     # Imported here: no other command should pay for them.
-    from .checks import accounts, clock, files, pam, service, site, sockets, sshd
+    from .checks import accounts, clock, devices, files, pam, service, site, sockets, sshd
     from .checks.finding import warn
 
     account = files.service_account(call.where)
     yield from files.check(call.where, account)
     yield from site.check(call.where)
     yield from sockets.check(call.where, account)
+    yield from devices.check(call.where)
     yield from service.check(call.where)
     yield from accounts.check(call.where)
     yield from clock.check(call.where)

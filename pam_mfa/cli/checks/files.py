@@ -45,6 +45,7 @@ class Wanted:
 WANTED = (
     Wanted("service", paths.DAEMON, 0o755, WRITABLE | SET_ID),
     Wanted("engine", paths.ENGINE, 0o755, WRITABLE | SET_ID),
+    Wanted("device service", paths.DEVICE, 0o755, WRITABLE | SET_ID),
     Wanted("password helper", paths.PASSWORD_HELPER, 0o755, WRITABLE | SET_ID),
     Wanted("settings", paths.SETTINGS, 0o644, WRITABLE),
     Wanted("seal key", paths.KEY, 0o400, NOT_PRIVATE),
@@ -60,12 +61,17 @@ def service_account(where: Paths) -> int | None:
 
 def uid_of(where: Paths, name: str) -> int | None:
     """The uid of a user in /etc/passwd; None where there is none."""
-    try:
-        lines = where.at("/etc/passwd").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    uids = [fields[2] for fields in (line.split(":") for line in lines) if fields[0] == name and len(fields) > 2]
+    accounts = (line.split(":") for line in lines_of(where, "/etc/passwd"))
+    uids = [fields[2] for fields in accounts if fields[0] == name and len(fields) > 2]
     return int(uids[0]) if uids and uids[0].isdecimal() else None
+
+
+def lines_of(where: Paths, path: str) -> list[str]:
+    """The lines of a file, none where it cannot be read."""
+    try:
+        return where.at(path).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def check(where: Paths, account: int | None) -> Iterator[Finding]:
@@ -110,12 +116,13 @@ def check_one(where: Paths, wanted: Wanted, account: int | None) -> Iterator[Fin
 
 
 def _same_program(where: Paths) -> Iterator[Finding]:
-    try:
-        same = where.at(paths.DAEMON).samefile(where.at(paths.ENGINE))
-    except OSError:
-        return  # reported above
-    if not same:
-        yield warn("engine", "service and engine are not the same program: an installation was cut short", REINSTALL)
+    for subject, path in (("engine", paths.ENGINE), ("device service", paths.DEVICE)):
+        try:
+            same = where.at(paths.DAEMON).samefile(where.at(path))
+        except OSError:
+            continue  # reported above
+        if not same:
+            yield warn(subject, f"{path} is not the same file as pam-mfad: an installation was cut short", REINSTALL)
 
 
 def _modules(where: Paths) -> list[str]:

@@ -16,7 +16,10 @@ from .files import ACCOUNT
 from .finding import Finding, bad, ok, warn
 
 RESTART = "restart pam-mfad"
+START = "start pam-mfa-device.socket, or where there is no systemd, restart pam-mfad"
 SERVICE_LOCK = "pam-mfad.lock"
+DEVICE_SOCKET = "device.sock"
+PENDING = "pending"
 ENGINE_LOCKS = tuple(f"engine-{slot}.lock" for slot in range(8))
 
 
@@ -34,8 +37,9 @@ WANTED = (
     Wanted("user.sock", 0o666),
     Wanted("manage.sock", 0o666),
     Wanted("password.sock", 0o600, ours=True),
+    Wanted(DEVICE_SOCKET, 0o600, ours=True),
 )
-KNOWN = {wanted.name for wanted in WANTED} | {SERVICE_LOCK, *ENGINE_LOCKS}
+KNOWN = {wanted.name for wanted in WANTED} | {SERVICE_LOCK, *ENGINE_LOCKS, PENDING}
 
 
 def check(where: Paths, account: int | None) -> Iterator[Finding]:
@@ -54,8 +58,12 @@ def check(where: Paths, account: int | None) -> Iterator[Finding]:
     for wanted in WANTED:
         if wanted.name in names:
             yield from _check(directory / wanted.name, wanted, account)
+        elif wanted.name == DEVICE_SOCKET:
+            yield warn("security keys", f"there is no {paths.RUN}/{wanted.name}: no key or card can be used", START)
         else:
             yield _no_service(f"there is no {paths.RUN}/{wanted.name}")
+    if PENDING in names:
+        yield from _pending(directory / PENDING, account)
     for name in names:
         if name not in KNOWN:
             yield warn("sockets", f"{paths.RUN}/{name} is none of ours, or was left behind", "remove it")
@@ -84,9 +92,17 @@ def _check(path: Path, wanted: Wanted, account: int | None) -> Iterator[Finding]
         yield ok("sockets", shown)
 
 
-def listening(path: Path) -> bool:
+def _pending(path: Path, account: int | None) -> Iterator[Finding]:
+    """Desktop notifiers believe what lies there."""
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, account) or found.st_mode & 0o022:
+        shown = f"{paths.RUN}/{PENDING}"
+        yield bad("sockets", f"others than {ACCOUNT} may write to {shown}", f"remove it and {RESTART}")
+
+
+def listening(path: Path, kind: int = socket.SOCK_SEQPACKET) -> bool:
     """Whether somebody would answer; what we may not connect to counts as answered."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))

@@ -33,7 +33,10 @@ session.send(wire.encode(Type.PART, json.dumps({HEALTH!r}).encode()))
 session.send(wire.encode(Type.DONE, b'{{"ok": true}}'))
 """
 FILES = {
-    "etc/passwd": "root:x:0:0::/root:/bin/sh\npam-mfa:x:990:990::/nonexistent:/usr/sbin/nologin\n",
+    "etc/passwd": "root:x:0:0::/root:/bin/sh\npam-mfa:x:990:990::/nonexistent:/usr/sbin/nologin\n"
+    "pam-mfa-device:x:989:989::/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\npam-mfa:x:990:\npam-mfa-device:x:989:\n",
+    "usr/lib/udev/rules.d/71-pam-mfa-device.rules": 'ENV{ID_FIDO_TOKEN}=="1", GROUP="pam-mfa-device"\n',
     "etc/pam-mfa/config.toml": "",
     "etc/pam.d/pam-mfa": "@include common-auth\n",
     "etc/pam.d/common-auth": "auth required pam_unix.so\n",
@@ -44,6 +47,9 @@ FILES = {
     "run/systemd/timesync/synchronized": "",
     "usr/lib/pam-mfa/site-1/thing/__init__.py": "x = 1\n",
 }
+SOCKETS = (
+    ("priv", 0o600, 0), ("user", 0o666, 0), ("password", 0o600, SERVICE_UID), ("device", 0o600, SERVICE_UID),
+)  # fmt: skip
 MODES = {
     "etc/pam-mfa/seal.key": 0o400,
     "usr/lib/pam-mfa/pam-mfad": 0o755,
@@ -74,7 +80,8 @@ def lay(root: Path) -> None:
     write(root, "usr/lib/pam-mfa/site-1/thing-1.dist-info/RECORD", record + "../../bin/thing,sha256=xx,1\nRECORD,,\n")
     (root / "usr/lib/pam-mfa/site").symlink_to("site-1")
     write(root, "usr/lib/pam-mfa/pam-mfad", ENGINE.format(python=sys.executable, path=sys.path, body=ENGINE_BODY))
-    (root / "usr/lib/pam-mfa/pam-mfa-engine").hardlink_to(root / "usr/lib/pam-mfa/pam-mfad")
+    for name in ("pam-mfa-engine", "pam-mfa-device"):
+        (root / "usr/lib/pam-mfa" / name).hardlink_to(root / "usr/lib/pam-mfa/pam-mfad")
     (root / "etc/pam-mfa/seal.key").write_bytes(bytes(32))
     for name, mode in MODES.items():
         (root / name).chmod(mode)
@@ -91,9 +98,9 @@ def healthy(peer: Peer, request: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def listening(root: Path) -> Iterator[None]:
-    """The other three sockets of the service."""
+    """The other sockets of the service."""
     with contextlib.ExitStack() as stack:
-        for name, mode, uid in (("priv", 0o600, 0), ("user", 0o666, 0), ("password", 0o600, SERVICE_UID)):
+        for name, mode, uid in SOCKETS:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             path = root / f"run/pam-mfa/{name}.sock"
             listener.bind(str(path))

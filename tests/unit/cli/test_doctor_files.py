@@ -68,13 +68,17 @@ def test_what_else_can_be_wrong_with_files(
     assert spoil(system, name, how) == [(subject, "bad")]
 
 
-def test_service_and_engine_are_one_program(system: Path) -> None:
+@pytest.mark.parametrize(("name", "subject"), [("engine", "engine"), ("device", "device service")])
+def test_services_and_engine_are_one_program(system: Path, name: str, subject: str) -> None:
+    program = f"usr/lib/pam-mfa/pam-mfa-{name}"
+
     def copy(path: Path) -> None:
         path.unlink()
-        write(system, "usr/lib/pam-mfa/pam-mfa-engine", "ELF")
+        write(system, program, "ELF")
         path.chmod(0o755)
 
-    assert spoil(system, "usr/lib/pam-mfa/pam-mfa-engine", copy) == [("engine", "warn")]
+    assert spoil(system, program, copy) == [(subject, "warn")]
+    assert spoil(system, program, Path.unlink) == [(subject, "bad")]
 
 
 @pytest.mark.parametrize("passwd", ["", "pam-mfa:x:0:0::/:/bin/sh\n", "pam-mfa:x:abc:0\n", "pam-mfa\n"])
@@ -134,6 +138,10 @@ def test_no_service_is_worth_a_warning(root: Path) -> None:
         (lambda run: (run / "user.sock").chmod(0o600), ("sockets", "bad")),
         (lambda run: os.chown(run / "password.sock", 0, 0), ("sockets", "bad")),
         (lambda run: os.chown(run / "priv.sock", 1234, -1), ("sockets", "bad")),
+        (lambda run: os.chown(run / "device.sock", 0, 0), ("sockets", "bad")),
+        (lambda run: (run / "device.sock").chmod(0o666), ("sockets", "bad")),
+        (lambda run: (run / "device.sock").unlink(), ("security keys", "warn")),
+        (lambda run: (run / "pending").touch(), ("sockets", "bad")),
         (lambda run: run.chmod(0o777), ("sockets", "bad")),
         (lambda run: (run / "priv.sock").unlink(), ("service", "warn")),
         (lambda run: (run / "priv.sock.new").touch(), ("sockets", "warn")),
@@ -147,12 +155,24 @@ def test_a_socket_that_is_not_as_it_must_be(
     assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "expected"),
+    [(0o755, SERVICE_UID, []), (0o777, SERVICE_UID, [("sockets", "bad")]), (0o755, 1234, [("sockets", "bad")])],
+)
+def test_the_directory_for_notifiers(system: Path, mode: int, owner: int, expected: list[tuple[str, str]]) -> None:
+    path = system / "run/pam-mfa/pending"
+    path.mkdir()
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == expected
+
+
 def test_sockets_that_were_left_behind(root: Path) -> None:
     lay(root)
     with Double(root, healthy) as double, listening(root):
         os.link(double.path, root / "kept")
     (root / "kept").rename(double.path)
-    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 4
+    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 5
 
 
 def test_a_plain_file_in_the_place_of_a_socket(system: Path) -> None:
