@@ -1,0 +1,60 @@
+"""Logins with security keys, stepped: accounts that have one, and what its device does, by script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, code_at, totp
+from softkey import Answer, SoftKey
+
+from pam_mfa.conversation import DeviceReply, Event
+from pam_mfa.devices.base import Assert, Make, Verification
+from pam_mfa.factors.assertion import Es256
+from pam_mfa.factors.base import Ceremony, Place
+from pam_mfa.factors.fido2 import Material
+from pam_mfa.login import prove
+from pam_mfa.outcome import Proof
+from pam_mfa.store.base import Account, Credential
+
+RP = "example.org"
+PHONE = totp()
+PLACE = Place(host="host", service="sudo", user="alice", local=True)
+CUE = 'Touch your security key "blue nano"'
+MAKE = Make(bytes(32), RP, RP, b"handle of alice", "alice", (-7,), (), False, Verification.DISCOURAGED, 30)
+Step = Event | Answer
+
+
+def enrolled(key: SoftKey, label: str = "blue nano", mark: int = 0, **material: Any) -> Credential:
+    """What enrolling a key leaves behind."""
+    key.made(MAKE)
+    id_ = list(key.keys)[-1]
+    point = key.keys[id_].public_key().public_numbers()
+    cose = Es256(point.x.to_bytes(32), point.y.to_bytes(32))
+    found = Material(RP, id_, cose.encoded, user_handle=b"handle of alice", synced=key.synced)
+    packed = replace(found, **material).pack()
+    return Credential(label.encode().hex().ljust(32, "0")[:32], ALICE, "alice", "fido2", label, packed, mark)
+
+
+def run(
+    of: Account,
+    device: Sequence[Any],
+    methods: Sequence[str] = ("fido2", "totp"),
+    place: Place = PLACE,
+    answers: Sequence[str] | None = None,
+) -> tuple[Proof | None, World, Ceremony]:
+    clock = Clock()
+    ceremony = Ceremony(SESSION, ALICE, of, clock, place=place)
+    world = World(Memory(of), [code_at(PHONE, clock())] if answers is None else answers, device=device)
+    return world.run(prove(ceremony, methods, FACTORS)), world, ceremony
+
+
+def reply(key: SoftKey, **how: Any) -> Answer:
+    """A signed answer that is wrong in one place."""
+
+    def answer(request: Assert | Make) -> Event:
+        assert isinstance(request, Assert)
+        return DeviceReply(key.asserted(request, **how))
+
+    return answer
