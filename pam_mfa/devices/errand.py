@@ -102,6 +102,11 @@ class Errand:
 
     # -------------------------------------------------------------------------------------------------- the session
 
+    @property
+    def asking(self) -> bool:
+        """Whether it has a request, and wants to know what is there."""
+        return self._request is not None and not self.over
+
     def receive(self) -> None:
         """Read one packet of the session's."""
         try:

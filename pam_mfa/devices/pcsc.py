@@ -155,11 +155,11 @@ class CardReaders:
     def __init__(self) -> None:
         self._found: frozenset[CardPort] | None = None
         self._lister: Child | None = None
-        self._started = 0.0
+        self._started = float("inf")
 
     def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
         """Begin to look; `adopt` watches over a child and hands on what it says."""
-        self._found, self._started = None, time.monotonic()
+        self._started = time.monotonic()
         try:
             self._lister = fork(watch_readers, 0, LISTER_SECONDS)
         except OSError:  # no more processes: without cards, then
@@ -170,7 +170,7 @@ class CardReaders:
         """Nobody asks any more."""
         if self._lister:
             self._lister.hang_up()
-            self._lister = None
+        self._lister, self._found, self._started = None, None, float("inf")
 
     def ports(self) -> frozenset[CardPort] | None:
         """The cards that are there now, None while that is not known."""

@@ -82,6 +82,7 @@ class Broker:
         self._deadlines: dict[Child, float] = {}
         self._ready: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
+        self._looking = False
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a PIN passes through
 
     def serve(self, listener: socket.socket) -> int:
@@ -126,17 +127,12 @@ class Broker:
             connection.close()
             return
         connection.setblocking(False)
-        if not self._errands:
-            for source in self._sources:
-                source.start(self._adopt_source)
         errand = Errand(connection, self)
         self._errands.append(errand)
         self._watch(connection.fileno(), errand.receive)
 
     def _look(self, now: float) -> None:
-        if not self._errands:
-            return
-        found = [source.ports() for source in self._sources]
+        found = [source.ports() for source in self._sources if self._errands]
         ports = frozenset(port for some in found for port in some or ())
         for errand in list(self._errands):
             errand.look(ports, None in found, now)
@@ -144,8 +140,17 @@ class Broker:
                 self._errands.remove(errand)
                 self._forget(errand.connection.fileno())
                 errand.connection.close()
-        if not self._errands:
-            for source in self._sources:
+        self._begin_or_end_looking()  # after the helpers of keys that are known already: they are what a user waits for
+
+    def _begin_or_end_looking(self) -> None:
+        asking = any(errand.asking for errand in self._errands)
+        if asking is self._looking:
+            return
+        self._looking = asking
+        for source in self._sources:
+            if asking:
+                source.start(self._adopt_source)
+            else:
                 source.stop()
 
     # ----------------------------------------------------------------------------------------------------- processes
