@@ -16,12 +16,14 @@ from files import make_directory, place_bytes
 from steps import LIB, StepFailed, environment, report, run
 
 ACCOUNT = "pam-mfa"
+ACCOUNTS = (ACCOUNT, "pam-mfa-device")
 KEY = Path("/etc/pam-mfa/seal.key")
 KEY_SIZE = 32
 RUN = Path("/run/pam-mfa")
 STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
-SOCKETS = ["pam-mfad-priv.socket", "pam-mfad-user.socket", "pam-mfad-manage.socket", "pam-mfa-password.socket"]
+HELPERS = ("pam-mfa-password", "pam-mfa-device")  # services that start when somebody asks
+SOCKETS = [f"{name}.socket" for name in ("pam-mfad-priv", "pam-mfad-user", "pam-mfad-manage", *HELPERS)]
 COMMAND = "/usr/bin/pam-mfa"
 DOCTOR_FINE, DOCTOR_WARNS = 0, 6
 NEXT = """
@@ -38,22 +40,29 @@ def systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def account() -> None:
-    """The system user and group pam-mfa, and the directories that have to do with them."""
-    try:
-        pwd.getpwnam(ACCOUNT)
-        report("account", f"{ACCOUNT} is there")
-    except KeyError:
-        if shutil.which("systemd-sysusers"):
-            run(["systemd-sysusers", "pam-mfa.conf"], "systemd-sysusers could not make the user pam-mfa, see above")
-        else:
-            shell = ["--home-dir", "/", "--no-create-home", "--shell", "/usr/sbin/nologin"]
-            run(["useradd", "--system", "--user-group", *shell, ACCOUNT], "useradd could not make the user pam-mfa")
-        report("account", f"made {ACCOUNT}")
+def accounts() -> None:
+    """The system users and their groups, and the directory that has to do with them."""
+    missing = [name for name in ACCOUNTS if not exists(name)]
+    if missing and shutil.which("systemd-sysusers"):
+        run(["systemd-sysusers", "pam-mfa.conf"], f"systemd-sysusers could not make {' and '.join(missing)}, see above")
+    elif missing:
+        shell = ["--home-dir", "/", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+        for name in missing:
+            run(["useradd", "--system", "--user-group", *shell, name], f"useradd could not make {name}, see above")
+    report("account", f"made {' and '.join(missing)}" if missing else f"{' and '.join(ACCOUNTS)} are there")
     entry = pwd.getpwnam(ACCOUNT)
     make_directory(STATE)
     os.chown(STATE, entry.pw_uid, entry.pw_gid)
     STATE.chmod(0o700)
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a user."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def seal_key() -> None:
@@ -101,7 +110,8 @@ def start() -> bool:
     run(["systemctl", "daemon-reload"], "systemd did not take the units, see above")
     run(["systemctl", "enable", "--quiet", "--now", *SOCKETS], "the sockets did not start, see above")
     run(["systemctl", "enable", "--quiet", "pam-mfad.service"], "the service cannot be enabled, see above")
-    run(["systemctl", "try-restart", "pam-mfa-password.service"], "the password helper did not restart, see above")
+    for name in HELPERS:
+        run(["systemctl", "try-restart", f"{name}.service"], f"{name} did not restart: journalctl -u {name}")
     run(["systemctl", "restart", "pam-mfad.service"], "the service did not start: journalctl -u pam-mfad")
     report("service", "running")
     return True

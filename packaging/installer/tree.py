@@ -6,6 +6,7 @@ import os
 import sysconfig
 from pathlib import Path
 
+import relying_party
 from files import make_directory, place, place_bytes, remove
 from steps import LIB, PROJECT, StepFailed, report
 
@@ -54,11 +55,12 @@ def module_path() -> Path:
     return folder / "pam_mfa.so"
 
 
-def lay(root: Path, site: Path, keep: bool) -> None:
+def lay(root: Path, site: Path, keep: bool, rp_id: str = "") -> None:
     """Put every file in place and switch to `site`.
 
     Args:
         keep: files that belong to the administrator stay as they are.
+        rp_id: for fresh settings.
     """
     native = site / "pam_mfa/_native"
     for name in EXECUTABLES:
@@ -70,15 +72,18 @@ def lay(root: Path, site: Path, keep: bool) -> None:
     place(PACKAGING / "pam-mfa", below(root, COMMAND), 0o755)
     for source, target in shipped().items():
         place(source, below(root, target), 0o644)
-    kept = [path for path in (SETTINGS, OWN_SERVICE) if not settle(root, path, keep)]
+    shipped_files = {
+        SETTINGS: relying_party.written((PACKAGING / SETTINGS.name).read_text(), rp_id),
+        OWN_SERVICE: (PACKAGING / "pam.d" / OWN_SERVICE.name).read_text(),
+    }
+    kept = [path for path, text in shipped_files.items() if not settle(below(root, path), text, keep)]
     report("files", "in place" + (f"; kept your {' and '.join(map(str, kept))}" if kept else ""))
 
 
-def settle(root: Path, path: Path, keep: bool) -> bool:
+def settle(path: Path, text: str, keep: bool) -> bool:
     """A file that belongs to the administrator once it is there; returns whether it was put there now."""
-    source = PACKAGING / (path.name if path == SETTINGS else f"pam.d/{path.name}")
     try:
-        place_bytes(source.read_bytes(), below(root, path), 0o644, once=keep)
+        place_bytes(text.encode(), path, 0o644, once=keep)
     except FileExistsError:
         return False
     return True

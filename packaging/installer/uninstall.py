@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pwd
 import sys
 from pathlib import Path
 
@@ -12,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from files import remove
 from steps import LIB, StepFailed, report, run
-from system import ACCOUNT, KEY, RUN, SOCKETS, STATE, runs_by_hand, systemd_runs
+from system import ACCOUNTS, HELPERS, KEY, RUN, SOCKETS, STATE, exists, runs_by_hand, systemd_runs
 from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, UNITS, module_path, shipped
 
 MODULE = "pam_mfa.so"
 PAM_PLACES = ("/etc/pam.conf", "/etc/pam.d", "/usr/lib/pam.d")
-SERVICES = ("pam-mfad.service", "pam-mfa-password.service")
+SERVICES = ("pam-mfad.service", *(f"{name}.service" for name in HELPERS))
 
 
 def options() -> argparse.Namespace:
@@ -27,7 +26,7 @@ def options() -> argparse.Namespace:
         description="Remove pam-mfa. Store, seal key and settings stay: a later install finds everybody enrolled.",
     )
     parser.add_argument(
-        "--purge", action="store_true", help="remove store, seal key, settings and the user pam-mfa too"
+        "--purge", action="store_true", help="remove store, seal key, settings and the users of the services too"
     )
     return parser.parse_args()
 
@@ -73,12 +72,9 @@ def purge() -> None:
     """Remove what is not made again: who is enrolled, the key, the settings, the account."""
     for path in (STATE, SETTINGS.parent, OWN_SERVICE):
         remove(path)
-    try:
-        pwd.getpwnam(ACCOUNT)
-        run(["userdel", ACCOUNT], f"userdel could not remove the user {ACCOUNT}, see above")
-    except KeyError:
-        pass
-    report("store, seal key, settings, account", "removed")
+    for name in filter(exists, ACCOUNTS):
+        run(["userdel", name], f"userdel could not remove the user {name}, see above")
+    report("store, seal key, settings, accounts", "removed")
 
 
 def uninstall(purged: bool) -> None:

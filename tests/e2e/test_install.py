@@ -16,14 +16,25 @@ UNINSTALL = [str(PROJECT / "packaging/uninstall")]
 TRIAL = ["/usr/bin/python3", "-I", "-S", "-B", str(PROJECT / "packaging/installer/trial.py")]
 MODULE = next(path.relative_to(STAGE) for path in STAGE.glob("usr/lib/*/security/pam_mfa.so"))
 PROVEN = "trial login: wrong code denied (PAM_MAXTRIES), right code granted, credential removed"
-STEPS = ("build", "files", "account", "seal key", "store", "service", "doctor", "trial login")
-SOCKETS = {"priv": "600 root", "user": "666 root", "manage": "666 root", "password": "600 pam-mfa"}
+STEPS = (
+    "build", "files", "relying party", "account", "security keys", "seal key", "store", "service", "doctor",
+    "trial login",
+)  # fmt: skip
+ACCOUNTS = ("pam-mfa", "pam-mfa-device")
+SOCKETS = {
+    "priv": "600 root",
+    "user": "666 root",
+    "manage": "666 root",
+    "password": "600 pam-mfa",
+    "device": "600 pam-mfa",
+}
 
 # As before any installation, but for the site directory: that one is built once, by tests/run.
 FORGET = """
 set -eu
 userdel pam-mfa
-rm -rf /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/lib/systemd/system/pam-mfa* "/$1"
+userdel pam-mfa-device
+rm -rf /usr/lib/udev/rules.d/*pam-mfa* /usr/share/polkit-1/rules.d/pam-mfa* /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/lib/systemd/system/pam-mfa* "/$1"
 rm -f /usr/lib/pam-mfa/site /usr/lib/pam-mfa/pam-mfa*
 """
 
@@ -86,6 +97,11 @@ def credentials(machine: Machine) -> str:
     return machine.run(["pam-mfa", "accounts", "--json"]).stdout
 
 
+def main_pid(system: Booted, unit: str) -> str:
+    """The process of a service, "0" where there is none."""
+    return system.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
+
+
 def is_active(system: Booted, unit: str) -> bool:
     """Whether systemd says so."""
     return system.run(["systemctl", "is-active", unit], check=False).stdout == "active\n"
@@ -114,13 +130,17 @@ class TestWithSystemd:
         assert about(installed, f"/{MODULE}") == "644 root"
         for name, expected in SOCKETS.items():
             assert about(installed, f"/run/pam-mfa/{name}.sock") == expected
-        one = installed.run(["stat", "-c", "%i", "/usr/lib/pam-mfa/pam-mfad", "/usr/lib/pam-mfa/pam-mfa-engine"]).stdout
-        assert len(set(one.split())) == 1
+        assert about(installed, "/run/pam-mfa/pending") == "755 pam-mfa"
+        names = [f"/usr/lib/pam-mfa/{name}" for name in ("pam-mfad", "pam-mfa-engine", "pam-mfa-device")]
+        assert len(set(installed.run(["stat", "-c", "%i", *names]).stdout.split())) == 1
+        assert about(installed, "/usr/lib/udev/rules.d/71-pam-mfa-device.rules") == "644 root"
+        assert about(installed, "/usr/share/polkit-1/rules.d/pam-mfa-device.rules") == "644 root"
 
-    def test_account_cannot_log_in(self, installed: Installed) -> None:
-        entry = installed.run(["getent", "passwd", "pam-mfa"]).stdout.strip()
+    @pytest.mark.parametrize("account", ACCOUNTS)
+    def test_account_cannot_log_in(self, installed: Installed, account: str) -> None:
+        entry = installed.run(["getent", "passwd", account]).stdout.strip()
         assert entry.endswith("/nologin")
-        assert installed.run(["getent", "shadow", "pam-mfa"]).stdout.split(":")[1][0] in "!*"
+        assert installed.run(["getent", "shadow", account]).stdout.split(":")[1][0] in "!*"
 
     def test_no_pam_file_of_others_is_touched(self, installed: Installed) -> None:
         upper = "find /etc/pam.d /etc/sudoers /etc/ssh -newer /etc/pam-mfa/seal.key"
@@ -128,24 +148,29 @@ class TestWithSystemd:
 
     def test_units_are_well_formed(self, installed: Installed) -> None:
         units = sorted(path.name for path in (PROJECT / "packaging/systemd").iterdir())
-        assert len(units) == 6
+        assert len(units) == 8
         done = installed.run(["systemd-analyze", "verify", *units])
         assert done.stdout + done.stderr == ""
 
-    @pytest.mark.parametrize(("unit", "most"), [("pam-mfad.service", 1.0), ("pam-mfa-password.service", 2.5)])
+    @pytest.mark.parametrize(
+        ("unit", "most"),
+        [("pam-mfad.service", 1.0), ("pam-mfa-password.service", 2.5), ("pam-mfa-device.service", 1.0)],
+    )
     def test_units_are_confined(self, installed: Installed, unit: str, most: float) -> None:
         threshold = f"--threshold={most * 10:.0f}"
         installed.run(["systemd-analyze", "security", "--offline=yes", threshold, f"/usr/lib/systemd/system/{unit}"])
 
-    def test_service_has_nothing_to_spare(self, installed: Installed) -> None:
-        pid = installed.run(["systemctl", "show", "--property=MainPID", "--value", "pam-mfad"]).stdout.strip()
+    @pytest.mark.parametrize(("unit", "account"), [("pam-mfad", "pam-mfa"), ("pam-mfa-device", "pam-mfa-device")])
+    def test_service_has_nothing_to_spare(self, installed: Installed, unit: str, account: str) -> None:
+        installed.run(["systemctl", "start", unit])
+        pid = main_pid(installed, unit)
         fields = dict(
             line.split(":\t", 1) for line in installed.read(f"/proc/{pid}/status").splitlines() if ":\t" in line
         )
         assert fields["CapPrm"] == fields["CapEff"] == fields["CapBnd"] == "0" * 16
         assert fields["NoNewPrivs"] == "1"
         assert fields["Seccomp"] == "2"
-        assert set(fields["Uid"].split()) == {installed.run(["id", "-u", "pam-mfa"]).stdout.strip()}
+        assert set(fields["Uid"].split()) == {installed.run(["id", "-u", account]).stdout.strip()}
 
     def test_second_install_changes_nothing(self, own: Installed) -> None:
         own.write("/etc/pam-mfa/config.toml", "fail_delay = 1.5\n")
@@ -186,14 +211,13 @@ class TestWithSystemd:
     def test_service_comes_back(self, own: Installed, number: str) -> None:
         """After a crash, and by the watchdog when it hangs; meanwhile root's logins go on by the engine."""
 
-        def main_pid() -> str:
-            return own.run(["systemctl", "show", "--property=MainPID", "--value", "pam-mfad"]).stdout.strip()
-
-        before = main_pid()
+        before = main_pid(own, "pam-mfad")
         own.run(["systemctl", "kill", "--kill-whom=main", f"--signal={number}", "pam-mfad"])
         if number == "STOP":
             assert own.run(TRIAL).stdout in PROVEN + "\n"
-        wait_for("another process", lambda: main_pid() not in (before, "0") and is_active(own, "pam-mfad"))
+        wait_for(
+            "another process", lambda: main_pid(own, "pam-mfad") not in (before, "0") and is_active(own, "pam-mfad")
+        )
         assert own.run(TRIAL).stdout in PROVEN + "\n"
 
     def test_uninstall_refuses_and_lists(self, own: Installed) -> None:
@@ -221,7 +245,9 @@ class TestWithSystemd:
         own.run([*UNINSTALL, "--purge"])
         found = own.run(["find", "/usr", "/run", "/etc", "/var/lib", "-name", "*pam[-_]mfa*"]).stdout
         assert found == ""
-        assert own.run(["getent", "passwd", "pam-mfa"], check=False).returncode == 2
+        for account in ACCOUNTS:
+            assert own.run(["getent", "passwd", account], check=False).returncode == 2
+            assert own.run(["getent", "group", account], check=False).returncode == 2
 
 
 class TestWithoutSystemd:
@@ -248,8 +274,9 @@ class TestWithoutSystemd:
 
     def test_account_without_sysusers(self, bare: Machine) -> None:
         bare.run(["rm", "/usr/bin/systemd-sysusers"])
-        assert "account: made pam-mfa" in bare.run(INSTALL).stdout
-        assert bare.run(["getent", "passwd", "pam-mfa"]).stdout.strip().endswith("/nologin")
+        assert "account: made pam-mfa and pam-mfa-device" in bare.run(INSTALL).stdout
+        for account in ACCOUNTS:
+            assert bare.run(["getent", "passwd", account]).stdout.strip().endswith("/nologin")
 
     def test_root_only(self, bare: Machine) -> None:
         for command in (INSTALL, UNINSTALL, INSTALL[:1]):
