@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import wire
 from ..errors import RefusedError
 from . import show
-from .call import Call, find_user
+from .call import Call
 from .client import Record
 from .exits import Exit
 from .terminal import Terminal
@@ -73,7 +73,6 @@ class Takeover:
         self.call.terminal = Upload(sheet(entry.imported for entry in entries if entry.imported))
         arguments = {"source": self.source, "shared": self.shared}
         try:
-            find_user(user)
             answers = list(self.call.records("import" if self.apply else "check_import", arguments))
         except RefusedError as error:
             _refuse(records, error.message)

@@ -53,11 +53,8 @@ def spki(der: bytes) -> tuple[str, bytes]:
 
     try:
         key = load_der_public_key(der)
-        canonical = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unusable("the public key is none: not a SubjectPublicKeyInfo that can be read") from None
-    if canonical != der:
-        raise Unusable("the public key is not in its one DER form")
     match key:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
             return "es256", sec1(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
