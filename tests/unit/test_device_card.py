@@ -1,0 +1,152 @@
+"""A card is had alone, bounded, and left as it was."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from smartcard import scard
+
+from pam_mfa.devices import pcsc
+from pam_mfa.devices.line import Line, Out, Stranger
+
+OK = scard.SCARD_S_SUCCESS
+SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80]
+
+
+class Scard:
+    """libpcsclite, as far as a Card uses it; keeps what was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.answers: dict[str, list[Any]] = {
+            "SCardEstablishContext": [(OK, 1)],
+            "SCardConnect": [(OK, 2, scard.SCARD_PROTOCOL_T1)],
+            "SCardReconnect": [(OK, scard.SCARD_PROTOCOL_T1)],
+            "SCardTransmit": [(OK, [0x90, 0x00])],
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("SCard") or name == "SCardGetErrorMessage":
+            return getattr(scard, name)
+
+        def call(*arguments: Any) -> Any:
+            self.calls.append((name, *arguments))
+            answers = self.answers.get(name, [OK])
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+        return call
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of these calls."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Scard:
+    library = Scard()
+    monkeypatch.setattr(pcsc, "scard", library)
+    return library
+
+
+@pytest.fixture
+def card(library: Scard) -> Iterator[pcsc.Card]:
+    """Connected."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        card = pcsc.Card("Reader", Line(ours, 1, 30))
+        yield card
+
+
+def test_a_transaction_from_beginning_to_end(library: Scard, card: pcsc.Card) -> None:
+    card.connect()
+    card.transmit(SELECT)
+    card.disconnect()
+    wanted = "Establish Connect BeginTransaction Transmit EndTransaction Disconnect Release".split()
+    assert [name for name, *_ in library.calls] == [
+        f"SCard{name}{'Context' if name in ('Establish', 'Release') else ''}" for name in wanted
+    ]
+    assert library.called("SCardEndTransaction") == [(2, scard.SCARD_LEAVE_CARD)]
+    assert library.called("SCardDisconnect") == [(2, scard.SCARD_LEAVE_CARD)]
+
+
+def test_nobody_finds_it_verified(library: Scard, card: pcsc.Card) -> None:
+    card.connect()
+    card.transmit(VERIFY)
+    card.disconnect()
+    assert library.called("SCardEndTransaction") == [(2, scard.SCARD_RESET_CARD)]
+    assert library.called("SCardDisconnect") == [(2, scard.SCARD_RESET_CARD)]
+
+
+def test_it_was_reset_before_us(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardBeginTransaction"] = [scard.SCARD_W_RESET_CARD, OK]
+    card.connect()
+    assert library.called("SCardReconnect")[0][-1] == scard.SCARD_LEAVE_CARD
+
+
+@pytest.mark.parametrize(
+    ("result", "raised"),
+    [
+        (scard.SCARD_E_SHARING_VIOLATION, Out),
+        (scard.SCARD_W_UNRESPONSIVE_CARD, Stranger),
+        (scard.SCARD_E_PROTO_MISMATCH, Stranger),
+        (scard.SCARD_E_NO_SMARTCARD, OSError),
+        (scard.SCARD_E_NO_SERVICE, OSError),
+    ],
+)
+def test_it_cannot_be_had(library: Scard, card: pcsc.Card, result: int, raised: type[Exception]) -> None:
+    library.answers["SCardConnect"] = [(result, 0, 0)]
+    with pytest.raises(raised):
+        card.connect()
+    card.disconnect()
+    assert not library.called("SCardDisconnect")
+    assert library.called("SCardReleaseContext")
+
+
+@pytest.mark.parametrize("answer", [[], [0x90], [0] * 8000 + [0x90, 0x00]], ids=["empty", "one", "long"])
+def test_answers_that_are_none(library: Scard, card: pcsc.Card, answer: list[int]) -> None:
+    library.answers["SCardTransmit"] = [(OK, answer)]
+    card.connect()
+    with pytest.raises(Out, match="NONSENSE"):
+        card.transmit(SELECT)
+
+
+def test_more_without_end(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardTransmit"] = [(OK, [0x61, 0x01])]
+    card.connect()
+    for _ in range(pcsc.MAX_ROUNDS):
+        card.transmit(SELECT)
+    with pytest.raises(Out, match="NONSENSE"):
+        card.transmit(SELECT)
+
+
+def test_long_answers_one_after_the_other(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardTransmit"] = [(OK, [0] * 7600 + [0x90, 0x00])]
+    card.connect()
+    for _ in range(10):
+        card.transmit(SELECT)
+
+
+def test_bytes_may_be_signed(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardTransmit"] = [(OK, [-1, -112, 0])]
+    card.connect()
+    assert card.transmit(SELECT) == ([0xFF], 0x90, 0x00)
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        (b"\n", set()),
+        (b"3 A reader 00\n1 Other", {("A reader 00", 3), ("Other", 1)}),
+        (b"x Reader\n1\n2 \n-1 Reader\n\xff\xff", set()),
+        (b"1 " + b"x" * 300, {("x" * 300, 1)}),
+    ],
+    ids=["none", "two", "garbage", "long"],
+)
+def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
+    readers = pcsc.CardReaders()
+    assert readers.ports() is None
+    readers._heard(said)
+    assert {(port.reader, port.count) for port in readers.ports() or ()} == known
