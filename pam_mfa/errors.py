@@ -13,6 +13,8 @@ PamMfaError
  |   `- PeerFull           a peer that leaves its frames unread
  |- DeadlineError          a wait reached its end
  |- LookupFailed           the system's user database did not answer
+ |- Gone                   nobody answers for the devices
+ |- TooManyLogins          one user has begun too many that are not over yet
  |- AbortedError           the user gave up (Ctrl-C, hang-up)
  `- RefusedError           a management request that is not allowed or makes no sense
 """
@@ -107,6 +109,21 @@ class LookupFailed(PamMfaError):
     """The system's user database (NSS) did not answer in time."""
 
     reason = "lookup"
+
+
+class Gone(PamMfaError):
+    """There is nobody to ask for devices, or no longer.
+
+    Args:
+        reason: "no_device_service", "device_service_busy", "device_service_untrusted", "device_service_gone" or
+            "device_service_nonsense".
+    """
+
+    reason = "device_service_gone"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class TooManyLogins(PamMfaError):

@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 from typing import cast, get_args
 
-from ..errors import ProtocolError
+from ..errors import Gone, ProtocolError
 from .base import MAX_PACKET, Followup, Reply, Request
 from .codec import decode, encode
 
@@ -16,19 +16,6 @@ PATH = "/run/pam-mfa/device.sock"
 PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 ROOT = 0
 REPLIES = get_args(Reply)
-
-
-class Gone(ProtocolError):
-    """There is nobody to ask, or no longer.
-
-    Args:
-        reason: "no_device_service", "device_service_busy", "device_service_untrusted", "device_service_gone" or
-            "device_service_nonsense".
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Client:

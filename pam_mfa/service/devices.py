@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
 from ..devices.base import Choose, Pin, Reply, Touch
-from ..devices.client import Client, Gone
-from ..errors import PamMfaError
+from ..devices.client import Client
+from ..errors import Gone, PamMfaError
 from .channel import Done
 
 PENDING = "/run/pam-mfa/pending"

@@ -26,7 +26,7 @@ from pam_mfa.devices.base import (
     Transport,
     Wanted,
 )
-from pam_mfa.devices.client import Gone
+from pam_mfa.errors import Gone
 
 UP, UV = 0x01, 0x04
 GET_ASSERTION, MAKE_CREDENTIAL = 0x02, 0x01

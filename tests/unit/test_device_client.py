@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pam_mfa.devices.base import Choose, Idle, List, Pin, Touch
-from pam_mfa.devices.client import Client, Gone
+from pam_mfa.devices.client import Client
 from pam_mfa.devices.codec import decode, encode
-from pam_mfa.errors import ProtocolError
+from pam_mfa.errors import Gone, ProtocolError
 
 NOBODY = 65534
 

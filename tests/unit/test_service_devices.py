@@ -10,8 +10,7 @@ import pytest
 
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Shown, Wait
 from pam_mfa.devices.base import Choose, Failed, Failure, Idle, List, Pin, Reply, Touch
-from pam_mfa.devices.client import Gone
-from pam_mfa.errors import ProtocolError
+from pam_mfa.errors import Gone, ProtocolError
 from pam_mfa.service.channel import Answered
 from pam_mfa.service.devices import Devices, Line, Pending, absent
 
