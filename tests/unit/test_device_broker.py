@@ -39,11 +39,12 @@ from pam_mfa.devices.base import (
     Verification,
     Wanted,
 )
-from pam_mfa.devices.client import Client, Gone
+from pam_mfa.devices.client import Client
 from pam_mfa.devices.codec import encode
 from pam_mfa.devices.helper import MAX_DATA, WATCHDOG_EXIT
 from pam_mfa.devices.line import Left, Line
 from pam_mfa.devices.service import Broker
+from pam_mfa.errors import Gone
 
 DEADLINE = 20.0
 WANTED = Wanted("host.example", b"x")
