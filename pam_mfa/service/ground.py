@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import ConfigError, PamMfaError, StoreError
 from ..factors import registry
-from ..factors.base import Factor
+from ..factors.base import Factor, Place
 from ..store.base import KeepConfig, KeptConfig, Store
 from ..store.seal import KEY_BYTES, Sealer
 from ..store.sqlite import SqliteStore
@@ -68,6 +68,7 @@ class Base:
             state = "ok"
         except PamMfaError as problem:
             state = f"{problem.reason}: {problem}"[:200]
+        settings = self.ground.settings
         return {
             "version": __version__,
             "role": self.ground.role,
@@ -76,6 +77,7 @@ class Base:
             "config": self.chosen.source,
             "problems": [problem[:200] for problem in self.chosen.problems[:10]],
             "store": state,
+            "rp_id": Place(host=self.ground.host, fido2=settings.fido2).rp_id if settings else "",
         }
 
 

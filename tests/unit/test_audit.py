@@ -37,6 +37,14 @@ def record(**changes: object) -> Record:
 # --------------------------------------------------------------------------------------------- rendering
 
 
+def test_an_alert_is_one_whatever_became_of_the_session() -> None:
+    for outcome in (None, Outcome.GRANTED):
+        fields = render(record(event="alert", outcome=outcome, reason="clone_suspect"))
+        assert fields["PRIORITY"] == "1"
+        assert "reason=clone_suspect" in fields["MESSAGE"]
+        assert 'label="blue nano"' in fields["MESSAGE"]
+
+
 def test_the_fields_of_a_record() -> None:
     assert render(record()) == {
         "MESSAGE": "login DENIED reason=wrong_code role=service uid=1000 factor=totp credential=ff00 session=0123abcd "

@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from pam_mfa.config import Rule, Settings, Unenrolled
-from pam_mfa.policy import Decision, Entry, Facts, decide, wants_groups
+from pam_mfa.config import LocalKey, Rule, Settings, Unenrolled
+from pam_mfa.origin import Origin
+from pam_mfa.policy import Decision, Entry, Facts, decide, may_use, wants_groups
 
 GROUPS = frozenset({"rescue", "wheel"})
 
@@ -44,3 +45,15 @@ def test_groups_are_asked_for_only_where_they_decide() -> None:
     assert wants_groups(Rule(exempt_groups=GROUPS), True)
     assert not wants_groups(Rule(exempt_groups=GROUPS), False)
     assert not wants_groups(Rule(), True)
+
+
+@pytest.mark.parametrize("where", list(Origin))
+def test_who_is_offered_this_hosts_own_keys(where: Origin) -> None:
+    assert may_use(LocalKey.ALWAYS, where)
+    assert not may_use(LocalKey.NEVER, where)
+    assert may_use(LocalKey.AUTO, where) is (where is Origin.LOCAL)
+
+
+@pytest.mark.parametrize("odd", [None, "", True, "yes"])
+def test_nothing_else_is_a_yes(odd: object) -> None:
+    assert not may_use(odd, Origin.LOCAL)  # type: ignore[arg-type]

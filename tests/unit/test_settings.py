@@ -157,6 +157,7 @@ def test_health_says_what_is_in_force_and_how_the_store_is(path: Path, store: Sq
     assert (health["role"], health["config"], health["problems"], health["store"]) == ("service", "file", [], "ok")
     write(path, BAD)
     base.load_settings(store)
+    assert health["rp_id"] == base.ground.host.lower()
     health = base.health(SqliteStore(f"{ground.STORE}.absent", SEALER))
     assert health["config"] == "kept"
     assert len(health["problems"]) == 1

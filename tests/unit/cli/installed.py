@@ -24,7 +24,7 @@ SERVICE_UID = 990
 PYTHON = ".".join(map(str, sys.version_info[:3]))
 HEALTH = {
     "kind": "service", "version": __version__, "role": "service", "uptime": 5, "sessions": 1, "config": "file",
-    "problems": [], "store": "ok", "audit_lost": 0, "python": PYTHON,
+    "problems": [], "store": "ok", "audit_lost": 0, "python": PYTHON, "rp_id": "example.org",
 }  # fmt: skip
 ENGINE_BODY = f"""
 session = socket.socket(fileno=3)
@@ -91,8 +91,13 @@ def lay(root: Path) -> None:
 
 def healthy(peer: Peer, request: dict[str, Any]) -> None:
     """A service without a complaint."""
-    assert request["verb"] in ("status", "accounts")
-    peer.part(**HEALTH if request["verb"] == "status" else {"kind": "account", "uid": 0, "name": "root"})
+    parts: dict[str, list[dict[str, Any]]] = {
+        "status": [HEALTH],
+        "accounts": [{"kind": "account", "uid": 0, "name": "root"}],
+        "list": [],
+    }
+    for part in parts[request["verb"]]:
+        peer.part(**part)
     peer.done()
 
 
