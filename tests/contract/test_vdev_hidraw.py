@@ -245,16 +245,14 @@ def test_libfido2_makes_and_verifies_credentials(keys: Keys, tmp_path: Path, nam
     run(keys, "fido2-assert", "-V", str(tmp_path / "public"), name, input=asserted)
 
 
-def test_every_program_of_a_machine_sees_the_keys(machine: Machine, machine_keys: Keys) -> None:
+def test_a_program_that_clears_its_environment_sees_the_keys(machine: Machine, machine_keys: Keys) -> None:
     need("fido2-token")
-    machine_keys.show_to_all()
-    assert machine.run(["fido2-token", "-L"]).stdout == ""
     machine_keys.key("blue")
+    machine_keys.show_to("/usr/bin/fido2-token")
     for argv in (["fido2-token", "-L"], ["sudo", "-u", "bob", "env", "-i", "fido2-token", "-L"]):
         assert "(pam-mfa blue)" in machine.run(argv).stdout
-    assert "(pam-mfa blue)" in machine.run(["fido2-token", "-L"], user="alice").stdout
     with pytest.raises(ValueError, match="private machine"):
-        Keys().show_to_all()
+        Keys().show_to("/usr/bin/fido2-token")
 
 
 # ------------------------------------------------------------------------------------------------------------ pam_u2f

@@ -26,6 +26,14 @@ from typing import Any, Self
 TESTS = Path(__file__).resolve().parent.parent
 PRELOAD = "libumockdev-preload.so.0"
 DEADLINE = 30.0  # seconds; for whatever should have happened long before
+PRODUCT = ("/usr/lib/pam-mfa/pam-mfa-engine", "/usr/lib/pam-mfa/pam-mfa-device")
+# The name stays: by it the product's executable knows its role.
+WRAP = f"""
+mkdir -p "$(dirname "$2")"
+mv "$1" "$2"
+printf '#!/bin/sh\\nLD_PRELOAD=%s:{PRELOAD} exec %s "$@"\\n' "$3" "$2" > "$1"
+chmod 0755 "$1"
+"""
 PACKAGES = ("umockdev", "gir1.2-umockdev-1.0", "python3-gi")
 
 Command = Callable[[Sequence[str]], list[str]]
@@ -151,20 +159,23 @@ class Keys:
         return Key(self, name)
 
     def environment(self) -> dict[str, str]:
-        """What a program needs to see the keys; lost where it is setuid or clears its environment (show_to_all)."""
+        """What a program needs to see the keys; lost where it is setuid or clears its environment (show_to)."""
         return {"LD_PRELOAD": PRELOAD, "UMOCKDEV_DIR": self._root}
 
-    def show_to_all(self) -> None:
-        """Have every program of the private machine see the keys: setuid ones, those that clear their environment.
+    def show_to(self, *programs: str) -> None:
+        """Have these programs of the private machine see the keys, by default the product's, whatever becomes of their
+        environment: a script in the place of each sets it, and a library keeps what is cleared later.
 
-        Raises ValueError outside of one: that would change this system.
+        Raises ValueError outside of a private machine: that would change this system.
         """
         if self._command is list:
             raise ValueError("only in a private machine")
         library = "/usr/lib/vdev-testbed.so"
         build = ["gcc", "-shared", "-fPIC", "-O2", f'-DTESTBED="{self._root}"', str(TESTS / "vdev/testbed.c")]
         subprocess.run([*build, "-o", str(self._seen(library))], check=True)
-        self._seen("/etc/ld.so.preload").write_text(f"{library}\n{PRELOAD}\n")
+        for program in programs or PRODUCT:
+            real = program.replace("/pam-mfa/", "/pam-mfa/real/") if program in PRODUCT else f"{program}.real"
+            subprocess.run(self._command(["/bin/sh", "-euc", WRAP, "wrap", program, real, library]), check=True)
 
     def ask(self, verb: str, **request: Any) -> Any:
         """One request of control.py. Raises RuntimeError with its problem."""
