@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -245,6 +246,11 @@ class Bench:
         return [
             int(pid) for pid in Path(f"/proc/{self._broker.pid}/task/{self._broker.pid}/children").read_text().split()
         ]
+
+    def stop(self) -> None:
+        """Ask all of its processes to end."""
+        for pid in (*self.helpers(), self._broker.pid):
+            os.kill(pid, signal.SIGTERM)
 
     def make(self, pin: str | None = None, **changes: Any) -> Made:
         """A credential on the only key there is, whose user touches it."""

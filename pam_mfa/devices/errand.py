@@ -44,7 +44,7 @@ LATE_SECONDS = 1  # for helpers to say that time is up
 FIRST_REQUEST_SECONDS = 5.0
 FIRST_WORD_SECONDS = 12  # for a lock, and for a device to say what it is and what it holds
 AGAIN_SECONDS = 1.0  # PC/SC misses a card that is taken off and put back quickly
-MAX_DEVICES = 16
+MAX_DEVICES = 8  # at once, two descriptors each
 MAX_REPLIES = 64  # of one device
 SIGALRM_EXIT = -14  # helper.py: nobody let it have the card
 

@@ -124,6 +124,8 @@ def _run(work: Callable[[Line], None], connection: socket.socket, device: int, s
 def _confine(connection: int, seconds: int) -> None:
     os.closerange(3, connection)
     os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # for all of a service at once; the broker's end leaves time for a cancel
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA, MAX_DATA))
     if lib.watchdog_arm(connection, seconds + 1):

@@ -215,6 +215,16 @@ class TestComingAndGoing:
             key.touch()
             session.until(Asserted)
 
+    def test_the_service_is_stopped_at_a_touch(self, bench: Bench) -> None:
+        """As systemd does it: all of its processes at once."""
+        key = bench.key("blue")
+        key.inject(touch="never")
+        with bench.session(make()) as session:
+            session.until(Touch)
+            bench.stop()
+            wait_for("the end of the touch", lambda: not key.state()["awaiting"])
+        assert {"cancel": True} in key.trace()
+
     def test_one_after_the_other(self, bench: Bench) -> None:
         """A key that another session has is waited for."""
         key = bench.key("blue")

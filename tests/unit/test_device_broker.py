@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from machine import wait_for
 
-from pam_mfa.devices import errand
+from pam_mfa.devices import errand, service as service_module
 from pam_mfa.devices.base import (
     MAX_CREDENTIAL_ID,
     MAX_CREDENTIALS,
@@ -159,6 +160,40 @@ class TestWhoMayAsk:
 
     def test_others_may_not(self) -> None:
         assert all_of(List(5), say(Strange(1, "")), uids=(4711,)) == [None]
+
+
+class TestMany:
+    def test_those_above_the_cap_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(service_module, "MAX_ERRANDS", 2)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(str(tmp_path / "door"))
+            door.listen()
+            pid = os.fork()
+            if not pid:
+                try:
+                    Broker([Places([])], (0,)).serve(door)
+                finally:
+                    os._exit(1)
+        clients = [Client(tmp_path / "door") for _ in range(3)]
+        for client in clients:
+            client.send(List(30))
+        try:
+            assert readable(*clients[:2]) == clients[:2]
+            assert not select.select([clients[2]], [], [], 0.3)[0]
+            clients[0].close()
+            assert readable(clients[2]) == [clients[2]]
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            for client in clients[1:]:
+                client.close()
+
+
+def readable(*clients: Client) -> list[Client]:
+    """Those of them that have something to say, once all have."""
+    for client in clients:
+        assert select.select([client], [], [], DEADLINE)[0]
+    return list(clients)
 
 
 class TestRequests:

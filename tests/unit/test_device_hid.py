@@ -22,6 +22,7 @@ CHANNEL, BROADCAST = 0x01020304, 0xFFFFFFFF
 INIT, CBOR, CANCEL, KEEPALIVE, ERROR = 0x86, 0x90, 0x91, 0xBB, 0xBF
 REPORT = 64
 NONCE = b"12345678"
+DEADLINE = 20.0
 
 
 def packet(channel: int, command: int, data: bytes = b"", length: int | None = None) -> bytes:
@@ -42,6 +43,7 @@ def key() -> Iterator[Any]:
     node.setblocking(False)
     line = Line(ours, 1, 30)
     connection = HidConnection(node.fileno(), report_sizes(REPORT), line)
+    device.settimeout(DEADLINE)
     with node, device, ours, broker:
         yield SimpleNamespace(device=device, broker=broker, line=line, connection=connection)
 
