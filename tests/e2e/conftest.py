@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from e2e.installing import Installed, forget, installed_system
 from e2e.site_machine import SiteMachine, furnish
-from machine import Machine
+from machine import Base, Machine
 from people import Town
 
 FAILED = pytest.StashKey[bool]()
@@ -55,3 +56,24 @@ def served_site(request: pytest.FixtureRequest, furnished_town: Town) -> Iterato
 def engine_site(request: pytest.FixtureRequest, furnished_town: Town) -> Iterator[SiteMachine]:
     """The same where no service runs."""
     yield from _site(request, furnished_town, "engine")
+
+
+@pytest.fixture(scope="module")
+def installed(machine_base: Base) -> Iterator[Installed]:
+    """A system that pam-mfa was installed on: one for all tests that leave it as it was."""
+    with installed_system(machine_base) as system:
+        yield system
+
+
+@pytest.fixture
+def own(machine_base: Base) -> Iterator[Installed]:
+    """The same for a single test."""
+    with installed_system(machine_base) as system:
+        yield system
+
+
+@pytest.fixture
+def bare(machine: Machine) -> Machine:
+    """A system without systemd, not installed on yet."""
+    forget(machine)
+    return machine

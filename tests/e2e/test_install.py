@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from booted import Booted
-from machine import PROJECT, STAGE, Base, Machine, wait_for
+from e2e.installing import ACCOUNTS, INSTALL, MODULE, PROVEN, TRIAL, UNINSTALL, Installed, about
+from machine import PROJECT, STAGE, Machine, wait_for
 
-INSTALL = [str(PROJECT / "packaging/install"), "--no-apt"]
-UNINSTALL = [str(PROJECT / "packaging/uninstall")]
-TRIAL = ["/usr/bin/python3", "-I", "-S", "-B", str(PROJECT / "packaging/installer/trial.py")]
-MODULE = next(path.relative_to(STAGE) for path in STAGE.glob("usr/lib/*/security/pam_mfa.so"))
-PROVEN = "trial login: wrong code denied (PAM_MAXTRIES), right code granted, credential removed"
 STEPS = (
     "build", "files", "relying party", "account", "security keys", "seal key", "store", "service", "doctor",
     "trial login",
 )  # fmt: skip
-ACCOUNTS = ("pam-mfa", "pam-mfa-device")
 SOCKETS = {
     "priv": "600 root",
     "user": "666 root",
@@ -28,78 +21,13 @@ SOCKETS = {
     "password": "600 pam-mfa",
     "device": "600 pam-mfa",
 }
-
-# As before any installation, but for the site directory: that one is built once, by tests/run.
-FORGET = """
-set -eu
-userdel pam-mfa
-userdel pam-mfa-device
-rm -rf /usr/lib/udev/rules.d/*pam-mfa* /usr/share/polkit-1/rules.d/pam-mfa* /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/lib/systemd/system/pam-mfa* "/$1"
-rm -f /usr/lib/pam-mfa/site /usr/lib/pam-mfa/pam-mfa*
-"""
-
 OLD_SITE = "/usr/lib/pam-mfa/site-000000000000"
 MAKE_OLD_SITE = f"cd /usr/lib/pam-mfa; cp -a site/. {OLD_SITE}; ln -sfn site-000000000000 site"
-
-
-def forget(machine: Machine) -> None:
-    """Leave of the installation only what was built."""
-    machine.run(["/bin/sh", "-c", FORGET, "forget", str(MODULE)])
-
-
-class Installed(Booted):
-    """A system with systemd that was installed on; `said` is what the installation printed."""
-
-    said = ""
-
-    def install(self) -> str:
-        """Run packaging/install; returns what it printed."""
-        return self.run(INSTALL).stdout
-
-
-@contextmanager
-def installed_system(base: Base) -> Iterator[Installed]:
-    """Boot and install."""
-    with Installed(base) as system:
-        forget(system)
-        system.said = system.install()
-        yield system
-
-
-@pytest.fixture(scope="module")
-def installed(machine_base: Base) -> Iterator[Installed]:
-    """One for all tests that leave it as it was."""
-    with installed_system(machine_base) as system:
-        yield system
-
-
-@pytest.fixture
-def own(machine_base: Base) -> Iterator[Installed]:
-    """One for a single test."""
-    with installed_system(machine_base) as system:
-        yield system
-
-
-@pytest.fixture
-def bare(machine: Machine) -> Machine:
-    """A system without systemd, not installed on yet."""
-    forget(machine)
-    return machine
-
-
-def about(machine: Machine, path: str) -> str:
-    """Mode and owner."""
-    return machine.run(["stat", "-c", "%a %U", path]).stdout.strip()
 
 
 def credentials(machine: Machine) -> str:
     """Everybody who is enrolled."""
     return machine.run(["pam-mfa", "accounts", "--json"]).stdout
-
-
-def main_pid(system: Booted, unit: str) -> str:
-    """The process of a service, "0" where there is none."""
-    return system.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
 
 
 def is_active(system: Booted, unit: str) -> bool:
@@ -163,7 +91,7 @@ class TestWithSystemd:
     @pytest.mark.parametrize(("unit", "account"), [("pam-mfad", "pam-mfa"), ("pam-mfa-device", "pam-mfa-device")])
     def test_service_has_nothing_to_spare(self, installed: Installed, unit: str, account: str) -> None:
         installed.run(["systemctl", "start", unit])
-        pid = main_pid(installed, unit)
+        pid = installed.main_pid(unit)
         fields = dict(
             line.split(":\t", 1) for line in installed.read(f"/proc/{pid}/status").splitlines() if ":\t" in line
         )
@@ -211,12 +139,12 @@ class TestWithSystemd:
     def test_service_comes_back(self, own: Installed, number: str) -> None:
         """After a crash, and by the watchdog when it hangs; meanwhile root's logins go on by the engine."""
 
-        before = main_pid(own, "pam-mfad")
+        before = own.main_pid("pam-mfad")
         own.run(["systemctl", "kill", "--kill-whom=main", f"--signal={number}", "pam-mfad"])
         if number == "STOP":
             assert own.run(TRIAL).stdout in PROVEN + "\n"
         wait_for(
-            "another process", lambda: main_pid(own, "pam-mfad") not in (before, "0") and is_active(own, "pam-mfad")
+            "another process", lambda: own.main_pid("pam-mfad") not in (before, "0") and is_active(own, "pam-mfad")
         )
         assert own.run(TRIAL).stdout in PROVEN + "\n"
 
