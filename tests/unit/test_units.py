@@ -26,5 +26,30 @@ def test_the_network_stays_out_of_reach_of_whoever_reads_passwords() -> None:
     assert (unit["PrivateNetwork"], unit["IPAddressDeny"]) == ("yes", "any")
 
 
+def test_devices_are_the_device_services_alone() -> None:
+    """And of those the hidraw nodes: readers are pcscd's, whose socket is a file that no sandbox may hide."""
+    unit = settings("pam-mfa-device.service")
+    assert (unit["DevicePolicy"], unit["DeviceAllow"]) == ("closed", "char-hidraw rw")
+    assert "PrivateDevices" not in unit
+    assert "TemporaryFileSystem" not in unit
+    assert "/run" not in unit["InaccessiblePaths"]
+    for other in ("pam-mfad.service", "pam-mfa-password.service"):
+        assert settings(other)["PrivateDevices"] == "yes"
+
+
+def test_the_device_service_has_neither_network_nor_key_nor_store() -> None:
+    unit = settings("pam-mfa-device.service")
+    assert (unit["PrivateNetwork"], unit["IPAddressDeny"]) == ("yes", "any")
+    assert unit["RestrictAddressFamilies"] == "AF_UNIX"
+    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", "-/etc/pam-mfa"]
+    assert not {"LoadCredential", "StateDirectory", "ReadWritePaths"} & unit.keys()
+
+
+def test_the_device_service_is_never_given_up_on() -> None:
+    unit = settings("pam-mfa-device.service")
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
+    assert settings("pam-mfa-device.socket")["FileDescriptorName"] == "device"
+
+
 def test_no_record_of_a_login_is_dropped_by_journald() -> None:
     assert settings("pam-mfad.service")["LogRateLimitIntervalSec"] == "0"
