@@ -171,7 +171,7 @@ class Memory:
             fresh, mark = use.to > old.mark, use.to
         new = dataclasses.replace(old, mark=mark)
         if isinstance(use, Count):
-            fresh = fresh or use.to == old.mark == 0
+            fresh = (fresh or use.to == old.mark == 0) and (use.tolerant or not old.suspect)
             new = new if fresh else dataclasses.replace(old, suspect=True)
             fell_back = Tried.TOLERATED if use.tolerant else Tried.CLONE
         if fresh or isinstance(use, Count):

@@ -35,7 +35,8 @@ class Credential:
         material: what the factor needs to verify it, in the factor's own encoding; secret.
         mark: the highest time step, the bits of the used recovery codes, the sign count.
         created, used: integer seconds since the epoch, UTC; used is None before the first use.
-        suspect: its sign count fell back once, so there may be a copy of it; until an administrator unlocks it.
+        suspect: its sign count fell back once, so there may be a copy of it; refused, unless the settings tolerate
+            that, until an administrator unlocks it.
     """
 
     id: str
@@ -115,10 +116,11 @@ class Burn:
 class Count:
     """Use a credential: its sign count must grow to `to`, or stay 0 (WebAuthn Level 3 section 7.2, step 22).
 
-    Where it does not, the credential is marked as suspect, whatever becomes of the answer.
+    Where it does not, the credential is marked as suspect, whatever becomes of the answer. A suspect is refused
+    whatever it counts to: a copy that may try again catches up with the key.
 
     Args:
-        tolerant: let a count pass that did not grow; the mark keeps the highest count.
+        tolerant: let a count pass that did not grow, and a suspect; the mark keeps the highest count.
     """
 
     credential: str

@@ -15,6 +15,7 @@ from ..throttle import Instant, Standing, Tally, standing
 from .base import (
     DECOY_UID,
     Account,
+    Advance,
     Attempt,
     Burn,
     Count,
@@ -208,9 +209,12 @@ def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
     else:
         # An authenticator that does not count says 0 for ever.
         zero = int(isinstance(use, Count) and use.to == 0)
+        # A suspect stays out: each refused try of a copy raises its count, and the next would pass the key's.
+        most = int(isinstance(use, Advance) or use.tolerant)
         changed = db.execute(
-            "UPDATE credential SET used = ?, mark = ? WHERE uid = ? AND id = ? AND factor = ? AND mark < ?",
-            (wide(op.at.wall), wide(use.to), *owner, wide(use.to) + zero),
+            "UPDATE credential SET used = ?, mark = ?"
+            " WHERE uid = ? AND id = ? AND factor = ? AND mark < ? AND suspect <= ?",
+            (wide(op.at.wall), wide(use.to), *owner, wide(use.to) + zero, most),
         )
     if changed.rowcount == 1:
         return Tried.ACCEPTED
@@ -221,7 +225,7 @@ def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
 
 
 def _fell_back(db: sqlite3.Connection, op: Attempt, use: Count) -> Tried:
-    """A sign count that did not grow: two devices may count, so the credential is marked whatever is decided."""
+    """A sign count that did not grow, or of a suspect: two devices may count, so it is marked whatever is decided."""
     owner = (op.uid, use.credential, op.factor)
     marked = db.execute("UPDATE credential SET suspect = 1 WHERE uid = ? AND id = ? AND factor = ?", owner)
     if marked.rowcount != 1:
