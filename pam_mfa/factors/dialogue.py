@@ -220,7 +220,7 @@ class Dialogue:
                 pass
             case PinWanted():
                 return (yield from self._pin_wanted(reply))
-            case Chosen(device=device):
+            case Chosen(device=device) if self._choosing and device in self._wanting:
                 self._restart()
                 self._touched.clear()
                 return (yield from self._ask_pin(device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account, code_at
@@ -39,6 +40,7 @@ from pam_mfa.devices.base import (
 )
 from pam_mfa.errors import AbortedError, ProtocolError
 from pam_mfa.factors.base import Ceremony
+from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED
 from pam_mfa.factors.dialogue import BAD_PIN, GRACE, NO_KEY, NO_SERVICE, NOT_ACCEPTED, NOT_TOUCHED, PLUG_BACK, WORDS
 from pam_mfa.login import prove
 
@@ -85,6 +87,12 @@ def test_the_words_are_one_line_of_ascii_each_and_all_different() -> None:
     assert len(set(texts)) == len(texts)
     assert set(WORDS) == set(Failure)
     assert all(text.isascii() and text.isprintable() and len(text) < 200 and text.endswith(".") for text in texts)
+
+
+def test_the_manual_tells_what_each_of_them_means() -> None:
+    manual = (Path(__file__).resolve().parents[2] / "packaging/manual/keys.md").read_text()
+    texts = [*WORDS.values(), NO_KEY, NO_SERVICE, NOT_ACCEPTED, NOT_TOUCHED, BAD_PIN, NO_PASSKEYS, NOT_VERIFIED]
+    assert [text for text in texts if f"`{text}`" not in manual] == []
 
 
 def test_of_several_failures_the_one_is_told_that_a_user_can_do_something_about(key: SoftKey) -> None:
@@ -247,6 +255,25 @@ def test_of_several_keys_that_want_a_pin_the_touched_one_gets_it() -> None:
     assert requests(world) == [Choose(), Pin(2, "1234")]
     grace = [want.seconds for want in world.wants if isinstance(want, Wait)]
     assert grace[3:5] == [GRACE, GRACE]
+
+
+@pytest.mark.parametrize(
+    ("before", "answers"),
+    [
+        ([], []),
+        ([pin_wanted(1)], ["1234"]),  # asked for already (K16)
+        ([pin_wanted(1), pin_wanted(2), Expired()], []),  # the third one never wanted a PIN
+    ],
+)
+def test_nobody_is_asked_for_the_pin_of_a_key_that_was_not_to_be_chosen(before: list[Step], answers: list[str]) -> None:
+    blue, red = SoftKey(1), SoftKey(2)
+    of = account(enrolled(blue), enrolled(red, "red"))
+    ceremony = Ceremony(SESSION, ALICE, of, Clock(), place=PLACE)
+    holds = [blue.holds] if answers else [blue.holds, red.holds]
+    world = World(Memory(of), answers, device=[*holds, *before, DeviceReply(Chosen(3))])
+    with pytest.raises(ProtocolError):
+        world.run(prove(ceremony, ["fido2"], FACTORS))
+    assert len(world.asked) == len(answers)
 
 
 def test_another_key_has_a_moment_to_want_a_pin_too() -> None:
