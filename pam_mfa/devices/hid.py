@@ -13,13 +13,14 @@ from typing import Any
 
 from fido2.ctap import CtapError
 from fido2.hid import CTAPHID, TYPE_INIT, CtapHidDevice
-from fido2.hid.base import CtapHidConnection, HidDescriptor
-from fido2.hid.linux import get_descriptor
+from fido2.hid.base import CtapHidConnection, HidDescriptor, parse_report_descriptor
 
 from .base import Failure, Transport
 from .line import GRACE, QUIET_SECONDS, Line, Out, Stranger
 
 FOLDER = "/dev"
+KNOWN = "/sys/class/hidraw/{}/device"  # what the kernel has read of a device
+MAX_DESCRIPTOR = 4096  # HID_MAX_DESCRIPTOR_SIZE
 MAX_MESSAGE = 7609  # 64 - 7 + 128 * (64 - 5), section 11.2.4
 REPORT_SIZES = range(16, 1025)
 LOCK_TRIES = 20
@@ -39,20 +40,16 @@ class HidPort:
     @contextmanager
     def opened(self, line: Line) -> Iterator[tuple[CtapHidDevice, str]]:
         """The device and its name. Raises Stranger, Out, OSError and whatever python-fido2 makes of its answers."""
-        descriptor = self._descriptor()
-        node = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            descriptor = describe(self.path)
+            node = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (ValueError, struct.error, PermissionError):  # no usage page F1D0, or not for us
+            raise Stranger from None
         try:
             lock(node, line)
             yield connect(node, descriptor, line)
         finally:
             os.close(node)
-
-    def _descriptor(self) -> HidDescriptor:
-        try:
-            descriptor: HidDescriptor = get_descriptor(self.path)  # type: ignore[no-untyped-call]
-            return descriptor
-        except (ValueError, struct.error, PermissionError):  # no usage page F1D0, or not for us
-            raise Stranger from None
 
 
 class HidNodes:
@@ -76,6 +73,19 @@ class HidNodes:
             except OSError:
                 continue  # gone while we looked
         return frozenset(found)
+
+
+def describe(path: str) -> HidDescriptor:
+    """What the kernel says of a node: that takes no word with the device, and no node of another kind is opened.
+
+    Raises ValueError or struct.error for one that is no authenticator's, OSError for one that is gone.
+    """
+    folder = KNOWN.format(os.path.basename(path))
+    with open(f"{folder}/report_descriptor", "rb") as file:
+        sizes = parse_report_descriptor(file.read(MAX_DESCRIPTOR))
+    with open(f"{folder}/uevent", encoding="utf-8", errors="replace") as file:
+        facts = dict(line.rstrip("\n").partition("=")[::2] for line in file)
+    return HidDescriptor(path, 0, 0, *sizes, facts.get("HID_NAME"), None)
 
 
 def lock(node: int, line: Line) -> None:

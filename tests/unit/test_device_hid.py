@@ -15,7 +15,7 @@ import pytest
 from fido2.hid.base import HidDescriptor
 
 from pam_mfa.devices.base import Failure
-from pam_mfa.devices.hid import BUSY_ANSWERS, MAX_MESSAGE, HidConnection, HidNodes, HidPort, connect
+from pam_mfa.devices.hid import BUSY_ANSWERS, MAX_MESSAGE, HidConnection, HidNodes, HidPort, connect, describe
 from pam_mfa.devices.line import Left, Line, Out, Stranger
 
 CHANNEL, BROADCAST = 0x01020304, 0xFFFFFFFF
@@ -161,6 +161,23 @@ class TestNodes:
         os.symlink("nowhere", os.path.join(tmp_path, "hidraw1"))
         (port,) = HidNodes().ports()
         assert port == HidPort(os.path.join(tmp_path, "hidraw0"), os.stat(os.path.join(tmp_path, "hidraw0")).st_ino)
+
+    @pytest.mark.parametrize("page", [b"\x06\xd0\xf1", b"\x05\x01"])
+    def test_what_the_kernel_knows(
+        self, page: bytes, tmp_path: os.PathLike[str], key: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A keyboard's node is not even opened: here there is none."""
+        monkeypatch.setattr("pam_mfa.devices.hid.KNOWN", str(tmp_path))
+        with open(os.path.join(tmp_path, "report_descriptor"), "wb") as file:
+            file.write(page + bytes.fromhex("0901a1010920150026ff007508954081020921150026ff00750895409102c0"))
+        with open(os.path.join(tmp_path, "uevent"), "w") as file:
+            file.write("DRIVER=hid-generic\nHID_ID=0003:00001209:0000F1D0\nHID_NAME=Maker = Key\n")
+        path = os.path.join(tmp_path, "hidraw0")
+        if len(page) == 3:
+            found = describe(path)
+            assert (found.report_size_in, found.report_size_out, found.product_name) == (64, 64, "Maker = Key")
+        with pytest.raises(Stranger if len(page) == 2 else FileNotFoundError), HidPort(path, 1).opened(key.line):
+            pass
 
     def test_it_is_not_opened_further(self, tmp_path: os.PathLike[str], key: Any) -> None:
         path = os.path.join(tmp_path, "hidraw0")

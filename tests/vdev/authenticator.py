@@ -70,7 +70,7 @@ class Authenticator:
         except (AttributeError, KeyError, TypeError) as problem:  # a parameter of another type than it must have
             note["problem"] = repr(problem)
             answer = bytes([Status.CBOR_UNEXPECTED_TYPE])
-        note["status"] = answer[0] if answer else None
+        note |= {"status": answer[0] if answer else None, "answered": time.monotonic()}
         return answer
 
     def stir(self) -> None:
