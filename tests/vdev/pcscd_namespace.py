@@ -157,9 +157,14 @@ class Namespace:
         os.execve(PCSCD, [PCSCD, "--foreground", "--config", self._readers, *self._options], environment)
 
     def _refuse(self, listener: socket.socket) -> None:
-        """What a pcscd does for whom polkit does not let in (measured with pcsc-lite 2.3.3)."""
+        """Hang up with something unread, as a pcscd does on whom polkit does not let in (pcsc-lite 2.3.3).
+
+        By the reset its client knows; hung up on before it has said all, it takes pcscd for absent.
+        """
         while True:
-            listener.accept()[0].close()
+            with listener.accept()[0] as client:
+                size, _command = struct.unpack("=II", client.recv(8, socket.MSG_WAITALL))
+                client.recv(size - 1, socket.MSG_WAITALL)
 
     def _until(self, attempt: Callable[[], T], seconds: float) -> T:
         """The first true result of `attempt`. Raises its OSError, or TimeoutError, after that many seconds."""
