@@ -92,7 +92,6 @@ class Question:
         """The credential that answered, and the use of it. Raises Unproven."""
         demand(reply.credential_id in self.held, "unknown_credential")
         credential, material = self.held[reply.credential_id]
-        demand(reply.rp_id == material.rp_id, "rp_id")
         # Devices may leave the handle out, as the credential was named; where they give one it is the account's.
         demand(reply.user_handle in (b"", material.user_handle) or not material.user_handle, "user_handle")
         head = read_assertion(reply.authenticator_data, material.rp_id)

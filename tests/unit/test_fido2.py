@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +57,16 @@ def test_whoever_has_no_key_sees_none_of_this() -> None:
         proof, world, _ = run(of, [], answers=["1"] * 3)
         assert proof is None
         assert set(world.kinds) == {"AskSecret", "Commit"}
+
+
+def test_a_login_by_code_imports_nothing_of_keys() -> None:
+    """Every import is paid for by the engine, which starts for each login."""
+    wanted = "('devices', 'ceremonies', 'dialogue', 'assertion', 'uuid')"
+    program = f"""if True:
+        import sys, pam_mfa.login, pam_mfa.enroll, pam_mfa.credentials, pam_mfa.factors
+        loaded = [name for name in sys.modules if name.rpartition('.')[2] in {wanted}]
+        assert not loaded, loaded"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_nobody_elsewhere_is_asked_for_a_key_of_this_host(key: SoftKey) -> None:
