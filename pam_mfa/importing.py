@@ -49,17 +49,18 @@ def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
         raise RefusedError("invalid", f"say where the keys come from: {', '.join(STEMS)}")
     keys = _keys((yield from _take()), desk.caller.user)
     account = yield from desk.account()
-    present = {Material.unpack(c.material).credential_id: c.label for c in account.of(FACTOR)}
+    present = {Material.unpack(c.material).credential_id: c for c in account.of(FACTOR)}
     fresh = [key for key in keys if key.credential_id not in present]
     if args.get("shared") is not True:
         yield from _alone(desk, fresh)
     made = _credentials(desk, account, fresh, stem)
     if apply and made:
         yield from _store(account, made)
-    labels = present | {key.credential_id: credential.label for key, credential in zip(fresh, made, strict=True)}
+    enrolled = present | {key.credential_id: credential for key, credential in zip(fresh, made, strict=True)}
     for key in keys:
         state = "present" if key.credential_id in present else "imported" if apply else "ready"
-        yield from show(kind="key", state=state, label=labels[key.credential_id])
+        found = enrolled[key.credential_id]
+        yield from show(kind="key", state=state, id=found.id, factor=FACTOR, label=found.label)
 
 
 def _take() -> Steps[str]:

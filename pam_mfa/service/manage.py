@@ -39,6 +39,7 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
 }
 # What leaves an audit record: everything that changes something.
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})
+IMPORTED = ("factor", "id", "label")  # of a record of importing.py
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",
@@ -91,14 +92,18 @@ class Management(Session):
 
     def _say(self, want: Want) -> Event | None:
         if isinstance(want, Alert):
-            about = self._record("alert", None, want.reason)
-            about = replace(about, factor=want.factor, credential=want.credential, label=want.label)
-            self._link.record(about, False, lambda written: None)
+            self._tell_of(self._record("alert", None, want.reason), want.factor, want.credential, want.label)
             return Shown()
         if not isinstance(want, Show):
             return super()._say(want)
+        if want.record.get("state") == "imported":  # one request, many credentials: each has its own record
+            self._tell_of(self._record(self._verb, None, "imported"), *(want.record[key] for key in IMPORTED))
         part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
         return Shown() if self._put(part, self._shown) else None
+
+    def _tell_of(self, record: Record, factor: str, credential: str, label: str) -> None:
+        about = replace(record, factor=factor, credential=credential, label=label)
+        self._link.record(about, False, lambda written: None)
 
     def _put(self, frame: bytes, then: Callable[[], None]) -> bool:
         """Whether the peer took a frame at once. If not it gets it, and `then` is called, when there is room again:

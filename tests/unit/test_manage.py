@@ -121,7 +121,9 @@ def test_root_manages_any_account(enrolled: SqliteStore, verb: str) -> None:
     assert one.done == {"ok": True}
     assert [part["kind"] for part in one.parts] == KINDS[verb]
     assert one.kinds[0] == "ALIVE"
-    assert len(one.link.records) == (verb in RECORDED)
+    assert [record.credential for record in one.link.records] == (
+        ([one.parts[0]["id"]] if verb == "import" else []) + [None] * (verb in RECORDED)
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -353,6 +355,17 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
         "credential": None,
         "label": None,
     }
+
+
+def test_every_imported_key_has_a_record_of_its_own(store: SqliteStore) -> None:
+    one = ask(store, 0).request("import", ROOT_FOR_ALICE, **ARGS["import"])
+    one.reply(KEY, "")
+    own, whole = one.link.records
+    assert (own.event, own.outcome, own.reason, own.user) == ("import", None, "imported", "alice")
+    assert (own.factor, own.credential, own.label) == ("fido2", one.parts[0]["id"], "pam_u2f key 1")
+    assert (whole.event, whole.reason, whole.credential) == ("import", "done", None)
+    again = ask(store, 0).request("import", ROOT_FOR_ALICE, **ARGS["import"]).reply(KEY, "")
+    assert [record.reason for record in again.link.records] == ["done"]
 
 
 END: dict[str, tuple[Callable[[Peer], object], Outcome]] = {
