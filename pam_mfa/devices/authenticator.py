@@ -6,13 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fido2.ctap import CtapError
-from fido2.ctap2.base import Ctap2
-from fido2.ctap2.pin import ClientPin
 
 from .base import (
     HASH_BYTES,
     MAX_AUTHENTICATOR_DATA,
-    MAX_CREDENTIAL_ID,
     Assert,
     Asserted,
     Described,
@@ -26,9 +23,9 @@ from .base import (
     Strange,
     Wanted,
 )
-from .ctap import ERR, Authenticator, printable
-from .line import QUIET_SECONDS, Out
-from .verification import NOT_VERIFIED, Permission, Permit, UserVerification
+from .ctap import ERR, Authenticator, Command, printable
+from .line import Out
+from .verification import NOT_VERIFIED, Permission, Permit, UserVerification, tries_left
 
 MAX_WORDS = 32
 MAX_SIGNATURE = 1024
@@ -37,8 +34,6 @@ MAX_NUMBER = 2**31 - 1
 UNKNOWN_TRIES = 255
 AROUND_ID = 32  # bytes of CBOR around a credential id, at most
 AROUND_LIST = 400  # and around a list of them: relying party id, hash
-
-GET_ASSERTION, MAKE_CREDENTIAL = Ctap2.CMD.GET_ASSERTION, Ctap2.CMD.MAKE_CREDENTIAL
 
 
 def serve(it: Authenticator, request: Request) -> None:
@@ -60,21 +55,20 @@ def described(it: Authenticator) -> Described:
     info, options = it.info, it.info.options
     tries = UNKNOWN_TRIES
     if it.can("clientPin"):
-        with it.line.within(QUIET_SECONDS):
-            tries, _ = ClientPin(it.ctap).get_pin_retries()
+        tries, _ = tries_left(it)
     return Described(
         it.line.device,
         it.transport,
         it.name,
-        exactly(bytes(info.aaguid), 16),
-        number(info.firmware_version),
+        info.aaguid,
+        number(info.firmware),
         words(info.versions),
         words(info.extensions),
         words(sorted(f"{name}={int(value is True)}" for name, value in options.items())),
         tuple(sorted(algorithms(it), reverse=True))[:MAX_WORDS],
         number(tries),
-        number(info.min_pin_length),
-        info.force_pin_change is True,
+        number(info.min_pin),
+        info.pin_change,
     )
 
 
@@ -93,13 +87,6 @@ def number(found: object) -> int:
 def algorithms(it: Authenticator) -> set[int]:
     """COSE numbers; empty where it does not say."""
     return {int(each["alg"]) for each in it.info.algorithms if abs(int(each["alg"])) <= MAX_NUMBER}
-
-
-def exactly(found: bytes, size: int) -> bytes:
-    """So many bytes. Raises ValueError."""
-    if len(found) != size:
-        raise ValueError("another length")
-    return found
 
 
 def at_most(found: object, size: int) -> bytes:
@@ -124,14 +111,14 @@ def held(it: Authenticator, wanted: Sequence[Wanted]) -> Wanted | None:
 
 def batches(it: Authenticator, ids: Sequence[bytes]) -> Iterator[list[bytes]]:
     """As many at a time as it takes; those longer than any of its own are left out."""
-    most = max(1, it.info.max_creds_in_list)
-    longest = it.info.max_cred_id_length or MAX_CREDENTIAL_ID
-    room = it.info.max_msg_size - AROUND_LIST
+    room = it.info.longest_message - AROUND_LIST
     batch: list[bytes] = []
     for credential_id in ids:
-        if len(credential_id) > longest:
+        if len(credential_id) > it.info.longest_id:
             continue
-        if batch and (len(batch) >= most or sum(len(i) + AROUND_ID for i in (*batch, credential_id)) > room):
+        if batch and (
+            len(batch) >= it.info.most_in_list or sum(len(i) + AROUND_ID for i in (*batch, credential_id)) > room
+        ):
             yield batch
             batch = []
         batch.append(credential_id)
@@ -142,7 +129,7 @@ def batches(it: Authenticator, ids: Sequence[bytes]) -> Iterator[list[bytes]]:
 def silent(it: Authenticator, rp_id: str, batch: list[bytes]) -> bytes | None:
     """The one of them that it would sign with. What it signs here is of no use to anybody: UP is not set."""
     try:
-        answer = it.call(GET_ASSERTION, rp_id, bytes(HASH_BYTES), listed(batch), None, {"up": False})
+        answer = it.call(Command.GET_ASSERTION, rp_id, bytes(HASH_BYTES), listed(batch), None, {"up": False})
     except CtapError as error:
         if error.code in (ERR.NO_CREDENTIALS, ERR.INVALID_CREDENTIAL):
             return None
@@ -194,17 +181,17 @@ def second_permit(user: UserVerification, permit: Permit, error: CtapError) -> P
 def assertion(it: Authenticator, request: Assert, credential: Wanted, permit: Permit) -> Mapping[int, Any]:
     """getAssertion with a touch."""
     options = {"uv": True} if permit.on_the_way else None
-    proof = authentication(it, permit, request.client_data_hash)
+    proof = authentication(permit, request.client_data_hash)
     allowed = listed([credential.credential_id])
     parameters = credential.rp_id, request.client_data_hash, allowed, None, options, *proof
-    return it.touch(GET_ASSERTION, *parameters, verifies=permit.on_the_way)
+    return it.touch(Command.GET_ASSERTION, *parameters, verifies=permit.on_the_way)
 
 
-def authentication(it: Authenticator, permit: Permit, client_data_hash: bytes) -> tuple[bytes | None, int | None]:
+def authentication(permit: Permit, client_data_hash: bytes) -> tuple[bytes | None, int | None]:
     """pinUvAuthParam and pinUvAuthProtocol."""
-    if permit.token is None:
+    if permit.protocol is None:
         return None, None
-    return ClientPin(it.ctap).protocol.authenticate(permit.token, client_data_hash), permit.protocol
+    return permit.protocol.authenticate(permit.token, client_data_hash), permit.protocol.VERSION
 
 
 def asserted(it: Authenticator, credential: Wanted, answer: Mapping[int, Any]) -> Asserted:
@@ -251,7 +238,7 @@ def creation(it: Authenticator, request: Make, permit: Permit) -> Mapping[int, A
     excluded = [each.credential_id for each in request.excluded if each.rp_id == request.rp_id]
     lists = list(batches(it, excluded))
     return it.touch(
-        MAKE_CREDENTIAL,
+        Command.MAKE_CREDENTIAL,
         request.client_data_hash,
         {"id": request.rp_id, "name": request.rp_name},
         {"id": request.user_handle, "name": request.user_name, "displayName": request.user_name},
@@ -259,6 +246,6 @@ def creation(it: Authenticator, request: Make, permit: Permit) -> Mapping[int, A
         listed(lists[0]) if len(lists) == 1 else None,  # asked silently already; this finds what silence hides
         None,
         options or None,
-        *authentication(it, permit, request.client_data_hash),
+        *authentication(permit, request.client_data_hash),
         verifies=permit.on_the_way,
     )

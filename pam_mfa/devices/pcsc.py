@@ -1,27 +1,22 @@
 """NFC keys and keys in contact readers: PC/SC, and python-fido2's CTAP over ISO 7816 (CTAP 2.1 section 11.3).
 
-pcscd may be absent, or hang while a card does: readers are listed by a process of their own (`watch_readers`).
+For helpers alone: pcscd may be absent, or hang while a card does. The broker's part is readers.py.
 """
 
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fido2.pcsc import CtapPcscDevice
 from smartcard import scard
 
-from .base import Failure, Transport
-from .helper import Child, fork
+from .base import Failure
 from .line import QUIET_SECONDS, Line, Out, Stranger
 
 LOOK_SECONDS = 0.25
-FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
-LISTER_SECONDS = 3600
 LOCK_SECONDS = 3
 MAX_READERS = 16
 MAX_READER_NAME = 128
@@ -34,27 +29,19 @@ PROTOCOLS = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 Reader = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class CardPort:
-    """A card in a reader. The next card in the same reader has another count."""
-
-    reader: str
-    count: int
-    transport = Transport.NFC
-
-    @contextmanager
-    def opened(self, line: Line) -> Iterator[tuple[CtapPcscDevice, str]]:
-        """The device and its name. Raises Stranger, Out, OSError and whatever python-fido2 makes of its answers."""
-        card = Card(self.reader, line)
+@contextmanager
+def opened(reader: str, line: Line) -> Iterator[tuple[CtapPcscDevice, str]]:
+    """The key in a reader, and its name. Raises Stranger, Out, OSError and what python-fido2 makes of its answers."""
+    card = Card(reader, line)
+    try:
         try:
-            try:
-                with line.within(QUIET_SECONDS):
-                    device = Device(card, self.reader, line)
-            except ValueError:  # no FIDO applet
-                raise Stranger from None
-            yield device, self.reader
-        finally:
-            card.disconnect()
+            with line.within(QUIET_SECONDS):
+                device = Device(card, reader, line)
+        except ValueError:  # no FIDO applet
+            raise Stranger from None
+        yield device, reader
+    finally:
+        card.disconnect()
 
 
 class Device(CtapPcscDevice):
@@ -149,45 +136,7 @@ def _check(result: int) -> None:
     raise OSError(scard.SCardGetErrorMessage(result))
 
 
-class CardReaders:
-    """Where cards may be: the readers with one, as a process of its own tells."""
-
-    def __init__(self) -> None:
-        self._found: frozenset[CardPort] | None = None
-        self._lister: Child | None = None
-        self._started = float("inf")
-
-    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
-        """Begin to look; `adopt` watches over a child and hands on what it says."""
-        self._started = time.monotonic()
-        try:
-            self._lister = fork(watch_readers, 0, LISTER_SECONDS)
-        except OSError:  # no more processes: without cards, then
-            return
-        adopt(self._lister, self._heard)
-
-    def stop(self) -> None:
-        """Nobody asks any more."""
-        if self._lister:
-            self._lister.hang_up()
-        self._lister, self._found, self._started = None, None, float("inf")
-
-    def ports(self) -> frozenset[CardPort] | None:
-        """The cards that are there now, None while that is not known."""
-        if self._found is None and time.monotonic() - self._started > FIRST_LOOK_SECONDS:
-            self._found = frozenset()
-        return self._found
-
-    def _heard(self, packet: bytes) -> None:
-        found = set()
-        for line in packet.decode(errors="replace").split("\n")[:MAX_READERS]:
-            count, _, name = line.partition(" ")
-            if count.isdecimal() and name:
-                found.add(CardPort(name, int(count)))
-        self._found = frozenset(found)
-
-
-def watch_readers(line: Line) -> None:
+def tell_readers(line: Line) -> None:
     """Tell which readers have a card, and again whenever that changes. Ends with the broker."""
     told = None
     context = None

@@ -5,6 +5,7 @@ One thread, one poll loop. `serve` for pam-mfa-device, `serve_one` for the engin
 
 from __future__ import annotations
 
+import importlib
 import pwd
 import resource
 import select
@@ -18,7 +19,7 @@ from typing import Protocol
 from .errand import Errand
 from .helper import Child, Port
 from .hid import HidNodes
-from .pcsc import CardReaders
+from .readers import CardReaders
 
 USER = "pam-mfa"
 PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
@@ -46,6 +47,8 @@ def serve(listener: socket.socket) -> int:
     Args:
         listener: listening, SOCK_SEQPACKET.
     """
+    for name in ("fido2.ctap2.pin", "pam_mfa.devices.pcsc"):  # once here, and not in each helper that needs them
+        importlib.import_module(name)
     return Broker([HidNodes(), CardReaders()], peers()).serve(listener)
 
 

@@ -4,33 +4,66 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING
 
 from fido2.ctap import CtapError
-from fido2.ctap2.base import Ctap2
-from fido2.ctap2.pin import ClientPin
 
 from .base import TOUCH_SECONDS, Choose, Chosen, Failure, PinReason, PinWanted, Verification
-from .ctap import ERR, Authenticator
+from .ctap import ERR, Authenticator, Command
 from .line import QUIET_SECONDS, Out
+
+if TYPE_CHECKING:
+    from fido2.ctap2.pin import ClientPin, PinProtocol
 
 MAX_PIN = 63  # bytes, section 6.5.1
 LAST_TRIES = 2  # the user's own
 MAX_FINGERS = 5
 TOUCHED = (ERR.PIN_INVALID, ERR.PIN_NOT_SET, ERR.PIN_AUTH_INVALID)
+GET_PIN_RETRIES = 0x01  # section 6.5.5.2
+PIN_RETRIES, POWER_CYCLE_STATE = 0x03, 0x04
 
-Permission = ClientPin.PERMISSION
+
+class Permission(IntFlag):
+    """Of a token (section 6.5.5.7)."""
+
+    MAKE_CREDENTIAL = 0x01
+    GET_ASSERTION = 0x02
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
     """What a command is sent with: a token that authenticates it, or the wish to be verified on the way (CTAP 2.0)."""
 
-    protocol: int | None = None
-    token: bytes | None = None
+    protocol: PinProtocol | None = None
+    token: bytes = b""
     on_the_way: bool = False
 
 
 NOT_VERIFIED = Permit()
+
+
+def client_pin(it: Authenticator) -> ClientPin:
+    """python-fido2's, which asks getInfo once more. Imported here: most logins want no PIN. Raises as CTAP may."""
+    from fido2.ctap2.base import Ctap2
+    from fido2.ctap2.pin import ClientPin
+
+    with it.line.within(QUIET_SECONDS):
+        return ClientPin(Ctap2(it.device))
+
+
+def protocol_number(it: Authenticator) -> int:
+    """Of the PIN protocol that python-fido2 takes."""
+    return 2 if 2 in it.info.protocols else 1
+
+
+def tries_left(it: Authenticator) -> tuple[int, bool]:
+    """How many PINs may be wrong, and whether it takes none until it was unplugged. Raises CtapError and anything."""
+    answer = it.call(Command.CLIENT_PIN, protocol_number(it), GET_PIN_RETRIES)
+    tries = answer[PIN_RETRIES]
+    if not isinstance(tries, int):
+        raise TypeError("no number of tries")
+    return tries, answer.get(POWER_CYCLE_STATE) is True
 
 
 class UserVerification:
@@ -80,13 +113,13 @@ class UserVerification:
 
     def _by_finger(self) -> Permit | None:
         """None where too many did not fit."""
-        client = ClientPin(self._it.ctap)
-        for _ in range(min(self._it.info.preferred_platform_uv_attempts or MAX_FINGERS, MAX_FINGERS)):
+        client = client_pin(self._it)
+        for _ in range(min(self._it.info.fingers or MAX_FINGERS, MAX_FINGERS)):
             try:
                 with self._line.within(TOUCH_SECONDS):
                     cue = self._it.cue(verifies=True)
-                    token = client.get_uv_token(self._permission, self._rp_id, None, cue)
-                return Permit(client.protocol.VERSION, token)
+                    token = client.get_uv_token(client.PERMISSION(self._permission), self._rp_id, None, cue)
+                return Permit(client.protocol, token)
             except CtapError as error:
                 if error.code == ERR.UV_BLOCKED:
                     return None
@@ -98,21 +131,18 @@ class UserVerification:
         """Raises Out, CtapError."""
         if not self._it.can("clientPin"):
             raise Out(Failure.VERIFICATION_BLOCKED if reason is PinReason.VERIFICATION_BLOCKED else Failure.PIN_UNSET)
-        if self._it.info.force_pin_change:
+        if self._it.info.pin_change:
             raise Out(Failure.PIN_CHANGE)
-        client = ClientPin(self._it.ctap)
         while True:
-            pin = self._ask(reason, self._tries(client))
-            if token := self._token(client, pin):
-                return Permit(client.protocol.VERSION, token)
+            if permit := self._permit_for(self._ask(reason, self._tries())):
+                return permit
             if not self._patient:
                 raise Out(Failure.PIN_WRONG)
             reason = PinReason.WRONG
 
-    def _tries(self, client: ClientPin) -> int:
+    def _tries(self) -> int:
         """How many are left, if there are more than the user's own."""
-        with self._line.within(QUIET_SECONDS):
-            tries, paused = client.get_pin_retries()
+        tries, paused = tries_left(self._it)
         if tries == 0:
             raise Out(Failure.PIN_BLOCKED)
         if paused:
@@ -128,14 +158,16 @@ class UserVerification:
             self._line.say(Chosen(self._line.device))
         return followup.pin
 
-    def _token(self, client: ClientPin, pin: str) -> bytes | None:
+    def _permit_for(self, pin: str) -> Permit | None:
         """None for a wrong PIN. One that cannot be right costs no try."""
         pin = unicodedata.normalize("NFC", pin)
-        if len(pin) < self._it.info.min_pin_length or len(pin.encode()) > MAX_PIN:
+        if len(pin) < self._it.info.min_pin or len(pin.encode()) > MAX_PIN:
             return None
+        client = client_pin(self._it)
         try:
             with self._line.within(QUIET_SECONDS):
-                return client.get_pin_token(pin, self._permission, self._rp_id)
+                token = client.get_pin_token(pin, client.PERMISSION(self._permission), self._rp_id)
+            return Permit(client.protocol, token)
         except CtapError as error:
             if error.code != ERR.PIN_INVALID:
                 raise
@@ -144,16 +176,14 @@ class UserVerification:
     def _choose(self) -> None:
         """Wait until it is touched (section 6.9). Keys older than that are told to make something that they cannot."""
         if "FIDO_2_1" in self._it.info.versions:
-            self._it.touch(Ctap2.CMD.SELECTION)
+            self._it.touch(Command.SELECTION)
             return
-        protocol = ClientPin(self._it.ctap).protocol.VERSION
         party, user = {"id": "example.com", "name": "example.com"}, {"id": b"\0", "name": "example"}
         kinds = [{"type": "public-key", "alg": -7}]
         nothing = b""
         try:
-            self._it.touch(
-                Ctap2.CMD.MAKE_CREDENTIAL, bytes(32), party, user, kinds, None, None, None, nothing, protocol
-            )
+            proof = nothing, protocol_number(self._it)
+            self._it.touch(Command.MAKE_CREDENTIAL, bytes(32), party, user, kinds, None, None, None, *proof)
         except CtapError as error:
             if error.code not in TOUCHED:
                 raise

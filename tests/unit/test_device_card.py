@@ -11,6 +11,7 @@ from smartcard import scard
 
 from pam_mfa.devices import pcsc
 from pam_mfa.devices.line import Line, Out, Stranger
+from pam_mfa.devices.readers import CardReaders
 
 OK = scard.SCARD_S_SUCCESS
 SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80]
@@ -146,7 +147,7 @@ def test_bytes_may_be_signed(library: Scard, card: pcsc.Card) -> None:
     ids=["none", "two", "garbage", "long"],
 )
 def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
-    readers = pcsc.CardReaders()
+    readers = CardReaders()
     assert readers.ports() is None
     readers._heard(said)
     assert {(port.reader, port.count) for port in readers.ports() or ()} == known

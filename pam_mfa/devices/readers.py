@@ -1,0 +1,78 @@
+"""Where cards are: in readers, which a process of its own lists. That and helpers talk to pcscd, nobody else does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from fido2.ctap import CtapDevice
+
+from .base import Transport
+from .helper import Child, fork
+from .line import Line
+
+FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
+LISTER_SECONDS = 3600
+MAX_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CardPort:
+    """A card in a reader. The next card in the same reader has another count."""
+
+    reader: str
+    count: int
+    transport = Transport.NFC
+
+    def opened(self, line: Line) -> AbstractContextManager[tuple[CtapDevice, str]]:
+        """The device and its name."""
+        from .pcsc import opened
+
+        return opened(self.reader, line)
+
+
+def watch_readers(line: Line) -> None:
+    """Work of the lister."""
+    from .pcsc import tell_readers
+
+    tell_readers(line)
+
+
+class CardReaders:
+    """Where cards may be: the readers with one, as a process of its own tells."""
+
+    def __init__(self) -> None:
+        self._found: frozenset[CardPort] | None = None
+        self._lister: Child | None = None
+        self._started = float("inf")
+
+    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
+        """Begin to look; `adopt` watches over a child and hands on what it says."""
+        self._started = time.monotonic()
+        try:
+            self._lister = fork(watch_readers, 0, LISTER_SECONDS)
+        except OSError:  # no more processes: without cards, then
+            return
+        adopt(self._lister, self._heard)
+
+    def stop(self) -> None:
+        """Nobody asks any more."""
+        if self._lister:
+            self._lister.hang_up()
+        self._lister, self._found, self._started = None, None, float("inf")
+
+    def ports(self) -> frozenset[CardPort] | None:
+        """The cards that are there now, None while that is not known."""
+        if self._found is None and time.monotonic() - self._started > FIRST_LOOK_SECONDS:
+            self._found = frozenset()
+        return self._found
+
+    def _heard(self, packet: bytes) -> None:
+        found = set()
+        for line in packet.decode(errors="replace").split("\n")[:MAX_READERS]:
+            count, _, name = line.partition(" ")
+            if count.isdecimal() and name:
+                found.add(CardPort(name, int(count)))
+        self._found = frozenset(found)
