@@ -18,3 +18,10 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     """
     factors: tuple[Factor, ...] = (Fido2(), Totp(), Recovery(mac))
     return {factor.name: factor for factor in factors}
+
+
+def load() -> None:
+    """Import what factors load at their first use: for a process that serves many logins, before the first one."""
+    from . import assertion, ceremonies  # noqa: F401
+
+    assertion.load()

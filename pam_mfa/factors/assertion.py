@@ -244,6 +244,13 @@ class Rs256:
         _call(lambda: key.verify(signature, signed, padding.PKCS1v15(), SHA256()))
 
 
+def load() -> None:
+    """Import what verifies signatures while there is time: as a service starts, or as a user reaches for the key."""
+    from cryptography.exceptions import InvalidSignature  # noqa: F401
+    from cryptography.hazmat.primitives import hashes  # noqa: F401
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa  # noqa: F401
+
+
 def _check_der(signature: bytes) -> None:
     """An ECDSA-Sig-Value in DER (RFC 3279 section 2.2.3): two numbers in 1..n-1, each as short as can be."""
     r, rest = _der_integer(signature[2:])

@@ -27,6 +27,7 @@ from ..devices.base import (
 )
 from ..errors import ProtocolError
 from ..throttle import Instant
+from . import assertion
 
 HALF = TOUCH_SECONDS // 2
 GRACE = 0.5  # seconds that further devices have to say that they want a PIN too
@@ -215,6 +216,7 @@ class Dialogue:
         """Whether to go on after a reply that is no answer."""
         match reply:
             case Holds(device=device, credential_ids=ids):
+                assertion.load()
                 self._names[device] = tuple(self._labels[i] for i in ids if i in self._labels)
             case Strange():
                 pass

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from .. import factors
 from ..audit import system_log
 from ..conversation import Expired
 from ..devices.client import Client
@@ -52,6 +53,7 @@ class Service:
         """Load the settings, take signals, accept."""
         self._grow()
         self._load()
+        factors.load()
         self._loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._loop.add_signal_handler(signal.SIGINT, self._stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)

@@ -69,6 +69,23 @@ def test_a_login_by_code_imports_nothing_of_keys() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def test_a_service_loads_all_of_it_before_the_first_login() -> None:
+    program = """if True:
+        import sys, pam_mfa.factors
+        pam_mfa.factors.load()
+        before = set(sys.modules)
+        from pam_mfa.factors.assertion import EdDsa, Es256, Rs256, Unproven
+        import pam_mfa.factors.ceremonies
+        for key in (EdDsa(bytes.fromhex("44e06ddd331c36a8dc667bab52bcae63486c916aa5e339e6acebaa84934bf832")),
+                    Rs256(b"\\x80" + bytes(254) + b"\\x01", b"\\3")):
+            try:
+                key.verify(b"", bytes(64 if key.algorithm == -8 else 256))
+            except Unproven:
+                continue
+        assert set(sys.modules) == before, set(sys.modules) - before"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_nobody_elsewhere_is_asked_for_a_key_of_this_host(key: SoftKey) -> None:
     _, world, _ = run(account(enrolled(key), PHONE), [], place=replace(PLACE, local=False))
     assert "Wait" not in world.kinds
