@@ -72,7 +72,9 @@ def _key(name: str, parts: Sequence[str], parties: RelyingParties) -> tuple[Impo
         raise Unusable("not a key: handle, public key, algorithm and options are separated by commas")
     handle, public, algorithm, options = (*parts, "", "")[:4]
     if handle == RESIDENT:
-        raise Unusable("a resident key: the file does not hold its credential id; enrol it: pam-mfa enroll fido2")
+        raise Unusable(
+            "a resident key, whose id the file omits: put it in the place of *, as fido2-token -L -k ID shows it"
+        )
     if len(parts) == 2:
         found = Imported(name, parties.appid, check_id(_websafe(handle)), sec1(_unhex(public)), "es256")
         return found, frozenset({"presence"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,9 +189,26 @@ def test_the_wrong_origin_is_another_relying_party(nodes: Bench, hidraw_keys: Ke
     assert verdict.outcome is not Outcome.GRANTED
 
 
-def test_a_resident_key_is_refused_with_its_reason(nodes: Bench, hidraw_keys: Keys) -> None:
+# What fido2-token -L -k shows of a key that can list its credentials; ours cannot, but signs without being told which.
+ASK_ID = """
+import base64, sys
+from fido2.ctap2 import Ctap2
+from fido2.hid import CtapHidDevice
+(device,) = CtapHidDevice.list_devices()
+print(base64.b64encode(Ctap2(device).get_assertion(sys.argv[1], bytes(32)).credential["id"]).decode())
+"""
+
+
+def test_a_resident_key_once_its_id_stands_in_the_line(nodes: Bench, hidraw_keys: Keys, store: SqliteStore) -> None:
     nodes.key("blue", pin=PIN)
     line = pamu2fcfg(hidraw_keys, "--resident", typed=f"{PIN}\n")
     (entry,) = pam_u2f.parse(line, RelyingParties(ORIGIN, ORIGIN))
     assert entry.imported is None
     assert "resident" in entry.why
+    argv = [sys.executable, "-c", ASK_ID, ORIGIN]
+    shown = subprocess.run(
+        argv, env=os.environ | hidraw_keys.environment(), capture_output=True, timeout=60, check=True
+    )
+    take_over(store, line.replace(b"*", shown.stdout.strip(), 1))
+    verdict, world = log_in(nodes, store)
+    assert verdict.outcome is Outcome.GRANTED, world.wants
