@@ -87,8 +87,8 @@ def test_a_dry_run_says_what_would_be_done(root: Path, run: Run, mapping: Callab
         '2     nobody        es256  pam://old  can be imported as "pam_u2f key 1"',
         '2     nobody        es256  pam://old  can be imported as "pam_u2f key 2"',
         "3     no-such-user  es256  pam://old  not imported: there is no user no-such-user; see getent passwd",
-        "4     root          -      -          not imported: a resident key, whose id the file omits: put it in the place"
-        " of *, as fido2-token -L -k ID shows it",
+        "4     root          -      -          not imported: a resident key, whose id the file omits: put it in the"
+        " place of *, as fido2-token -L -k ID shows it",
         "2 can be imported. Nothing was changed; do it with --apply.",
     ]
     assert double.requests == [
