@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,12 +129,7 @@ class Track:
 
     def _peers(self) -> None:
         machine = self.machine
-        program = machine.path("/usr/bin/pam_bench")
-        built = HERE.parents[1] / "build/pam_bench"
-        subprocess.run(["cc", "-O2", "-o", built, HERE / "pam_bench.c", "-lpam"], check=True)
-        shutil.copy(built, program)
-        for name, text in STACKS.items():
-            machine.write(f"{STATE}/pam.d/{name}", text)
+        furnish(machine, STACKS)
         folder = machine.path(f"{STATE}/ga")
         folder.mkdir(mode=0o700)
         for user in self.users:
@@ -160,11 +155,24 @@ class Track:
         # Codes of one user do not follow each other: every login finds another user, as with TOTP.
         lines = [f"{name}\t{code}\n" for turn in zip(*codes, strict=True) for name, code in turn]
         self.machine.write(f"{STATE}/recovery.tsv", "".join(lines))
-        # On a disk like the peers' files: what one stack pays for durability all have to pay.
-        self.machine.run(["cp", "-a", "/var/lib/pam-mfa", "/disk/store"])
-        self.machine.run(["mount", "--bind", "/disk/store", "/var/lib/pam-mfa"])
+        put_on_disk(self.machine)
         self.enrol(rows)
         self.machine.service.start()
+
+
+def furnish(machine: Machine, stacks: Mapping[str, str]) -> None:
+    """Put the harness and the PAM files into a machine."""
+    built = HERE.parents[1] / "build/pam_bench"
+    subprocess.run(["cc", "-O2", "-o", built, HERE / "pam_bench.c", "-lpam"], check=True)
+    shutil.copy(built, machine.path("/usr/bin/pam_bench"))
+    for name, text in stacks.items():
+        machine.write(f"{STATE}/pam.d/{name}", text)
+
+
+def put_on_disk(machine: Machine) -> None:
+    """Our store lies on a disk like the peers' files: what one stack pays for durability all have to pay."""
+    machine.run(["cp", "-a", "/var/lib/pam-mfa", "/disk/store"])
+    machine.run(["mount", "--bind", "/disk/store", "/var/lib/pam-mfa"])
 
 
 def resident(pid: int) -> int:
