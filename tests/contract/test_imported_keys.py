@@ -99,7 +99,7 @@ def pamu2fcfg(keys: Keys, *more: str, typed: str = "", user: str = "--username=a
 
 def take_over(store: SqliteStore, line: bytes) -> None:
     """Import, as `pam-mfa import pam-u2f --apply` does."""
-    keys = [entry.imported for entry in pam_u2f.parse(line, RelyingParties(ORIGIN, ORIGIN)) if entry.imported]
+    keys = [entry.imported for entry in pam_u2f.parse(line, RelyingParties(ORIGIN, ORIGIN), "alice") if entry.imported]
     assert keys, line
     desk = Desk(Caller(SESSION, 0, ALICE, "alice", "host"), Settings(), FACTORS, Clock())
     World(store, [*_pieces(sheet(keys)), ""]).run(importing.apply_import(desk, {"source": "pam_u2f"}))
@@ -187,6 +187,20 @@ def test_the_wrong_origin_is_another_relying_party(nodes: Bench, hidraw_keys: Ke
     World(store, [sheet([entry.imported]), ""]).run(importing.apply_import(desk, {"source": "pam_u2f"}))
     verdict, _ = log_in(nodes, store, Rule(methods=("fido2",), local_key=LocalKey.ALWAYS))
     assert verdict.outcome is not Outcome.GRANTED
+
+
+@pytest.mark.parametrize("algorithm", ["ecdsa-sk", "ed25519-sk"])
+def test_a_key_of_ssh_keygen(
+    nodes: Bench, hidraw_keys: Keys, store: SqliteStore, tmp_path: Path, algorithm: str
+) -> None:
+    """What pam_u2f takes with sshformat."""
+    nodes.key("blue")
+    path = tmp_path / "id"
+    argv = ["ssh-keygen", "-q", "-t", algorithm, "-N", "", "-f", str(path)]
+    subprocess.run(argv, env=os.environ | hidraw_keys.environment(), timeout=60, check=True, stdin=subprocess.DEVNULL)
+    take_over(store, path.read_bytes())
+    verdict, world = log_in(nodes, store)
+    assert verdict.outcome is Outcome.GRANTED, world.wants
 
 
 # What fido2-token -L -k shows of a key that can list its credentials; ours cannot, but signs without being told which.
