@@ -17,6 +17,7 @@ WIDE = 200  # columns of a table that goes to a file or a pipe
 SHORT_ID = 8
 BLACK_ON_WHITE, PLAIN = "\033[40;97m", "\033[0m"
 
+NO_MODEL = "00000000-0000-0000-0000-000000000000"  # of a key that was imported, or does not say
 _KEY_FACTS = {
     "verified its user": "verified",
     "discoverable": "discoverable",
@@ -86,8 +87,9 @@ def _details(details: Record) -> str:
 
 
 def _key(details: Record) -> str:
-    """A security key: the product's name by its own word at enrolment, else its model's number."""
-    facts = [details["product"] or details["aaguid"], details["transport"], f"counter {details['counter']}"]
+    """A security key: the product's name by its own word at enrolment, else its model's number, else what it is for."""
+    model = details["aaguid"] if details["aaguid"] != NO_MODEL else f"made for {details['rp_id']}"
+    facts = [details["product"] or model, details["transport"], f"counter {details['counter']}"]
     facts += [word for word, stands in _KEY_FACTS.items() if details[stands] is True]
     return ", ".join(fact for fact in facts if fact)
 

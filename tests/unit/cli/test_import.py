@@ -317,3 +317,20 @@ def test_a_user_that_is_gone_gets_nothing_new(root: Path, run: Run, mapping: Cal
     with Double(root, stored) as double:
         done = run("import", "pam-u2f", mapping(line("left-behind", b"one")), "--apply")
     assert (done.returncode, double.requests) == (Exit.REFUSED, [])
+
+
+def test_an_imported_key_is_listed_by_what_it_was_made_for(root: Path, run: Run) -> None:
+    details = {
+        "product": "", "aaguid": "00000000-0000-0000-0000-000000000000", "transport": "", "verified": False,
+        "discoverable": False, "synced": None, "counter": 7, "suspect": False, "rp_id": "pam://old",
+    }  # fmt: skip
+
+    def answer(peer: Peer, request: dict[str, Any]) -> None:
+        for each in (details, details | {"product": "Blue"}, details | {"aaguid": "2fc0579f"}):
+            peer.part(kind="credential", id="0" * 32, factor="fido2", label="x", created=0, used=None, details=each)
+        peer.done()
+
+    with Double(root, answer):
+        said = run("list").stdout
+    for words in ("made for pam://old, counter 7", "Blue, counter 7", "2fc0579f, counter 7"):
+        assert words in said
