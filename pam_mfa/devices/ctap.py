@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, TypeVar
 
 from fido2 import cbor
@@ -85,13 +86,7 @@ class Info:
     @classmethod
     def read(cls, answer: Mapping[int, Any]) -> Info:
         """Raises TypeError, ValueError."""
-
-        def field(label: int, kind: type[T], default: T) -> T:
-            value = answer.get(label, default)
-            if not isinstance(value, kind):
-                raise TypeError(f"field {label}")
-            return value
-
+        field = partial(_field, answer)
         aaguid = field(0x03, bytes, b"")
         if len(aaguid) != 16:
             raise ValueError("an AAGUID of another length")
@@ -110,6 +105,13 @@ class Info:
             firmware=field(0x0E, int, 0),
             fingers=field(0x11, int, 0),
         )
+
+
+def _field(answer: Mapping[int, Any], label: int, kind: type[T], default: T) -> T:
+    value = answer.get(label, default)
+    if not isinstance(value, kind):
+        raise TypeError(f"field {label}")
+    return value
 
 
 def failure(error: CtapError, line: Line) -> Failure:
