@@ -15,6 +15,7 @@ from ..errors import Gone, PamMfaError
 from .channel import Done
 
 PENDING = "/run/pam-mfa/pending"
+MAX_REPLIES = 1024  # to one request: nobody plugs in that much, and while they last nobody else has a turn
 
 
 class Line(Protocol):
@@ -71,7 +72,13 @@ class Devices:
         self._line: Line | None = None
         self._done: Done | None = None
         self._kept: Event | None = None
+        self._replies = 0
         self._touching: set[int] = set()
+
+    @property
+    def asking(self) -> bool:
+        """Whether a line is open."""
+        return self._line is not None
 
     def wait(self, want: Wait, done: Done) -> None:
         """Begin what is wanted, or go on with it, until the next thing happens."""
@@ -115,7 +122,7 @@ class Devices:
     def _ask(self, request: object) -> None:
         if not isinstance(request, Pin | Choose):
             self.close()
-            self._line = self._connect()
+            self._line, self._replies = self._connect(), 0
         if self._line is not None:
             self._line.send(request)
 
@@ -126,6 +133,9 @@ class Devices:
             return DeviceGone(problem.reason)
         if reply is None:
             return None
+        self._replies += 1
+        if self._replies > MAX_REPLIES:
+            return DeviceGone("device_service_nonsense")
         device = getattr(reply, "device", -1)  # Idle is about none
         if isinstance(reply, Touch):
             self._tell(self._touching | {device})

@@ -16,7 +16,7 @@ from functools import partial
 from .. import wire
 from ..audit import Record
 from ..conversation import CheckPassword, Commit, Event, LookUp, Read
-from ..errors import LookupFailed, StoreError
+from ..errors import Gone, LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
 from ..trail import Trail
@@ -33,6 +33,9 @@ KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "ma
 # Sessions on user and manage from which on only root's hosts are served, and how many one other user may have.
 SHARED_CAP = 256
 USER_CAP = 16
+# The same for those of them who ask the device service, which takes 32 at once: logins of root's hosts find room.
+SHARED_LINES = 8
+USER_LINES = 2
 PAUSE_SECONDS = 0.1
 SWEEP_SECONDS = 0.5
 LOOK_UP_THREADS = 8
@@ -146,7 +149,7 @@ class LoopLink:
     """One connection of the service."""
 
     def __init__(self, server: Server, connection: socket.socket, name: str, uid: int) -> None:
-        self._devices = Devices(server.devices, self._watch, self._touch)
+        self._devices = Devices(self._connect, self._watch, self._touch)
         self.backend: Backend = LinkBackend(server.backend, self._devices)
         self.shared = name != "priv"
         self.uid = uid
@@ -171,6 +174,16 @@ class LoopLink:
         self._devices.close()
         self._server.forget(self, self._connection)
         self._connection.close()
+
+    @property
+    def asking(self) -> bool:
+        """Whether this is a user's own session, and asks the device service."""
+        return self.shared and self.uid != 0 and self._devices.asking
+
+    def _connect(self) -> Line:
+        if self.shared and self.uid != 0:
+            self._server.spare_line(self.uid)
+        return self._server.devices()
 
     def _watch(self, line: Line, on: bool) -> None:
         self._server.watch(line, self._devices.readable if on else None)
@@ -235,6 +248,12 @@ class Server:
         self._stopping = True
         for name in list(self._accepting):
             self._pause(name)
+
+    def spare_line(self, uid: int) -> None:
+        """Raises Gone where a user may not ask the device service just now."""
+        asking = [link.uid for link in self.links.values() if link.asking]
+        if len(asking) >= SHARED_LINES or asking.count(uid) >= USER_LINES:
+            raise Gone("device_service_busy")
 
     def watch(self, line: Line, call: Callable[[], None] | None) -> None:
         """Call whenever the device service has said something on a line; None: no more."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pyotp
@@ -15,8 +17,11 @@ from doors import DEADLINE, DOORS, NONCE, Caller, EngineDoor, LoopDoor, opened
 from flows import ALICE, CODES, NOBODY, recovery, totp
 from stores import SEALER, discard, enrol, make
 
+from pam_mfa import keys
 from pam_mfa.config import Rule, Unenrolled
 from pam_mfa.conversation import Checked, CheckPassword, LookedUp, LookUp
+from pam_mfa.devices.base import MAX_PACKET
+from pam_mfa.devices.client import Client
 from pam_mfa.errors import LookupFailed
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Outcome
@@ -386,3 +391,33 @@ def test_no_session_stays_behind(loop: LoopDoor) -> None:
     while loop.on_loop(lambda: len(loop.server.links)) and time.monotonic() < end:
         time.sleep(0.002)
     assert loop.on_loop(lambda: (len(loop.server.links), dict(loop.server._per_uid))) == (0, {})
+
+
+def test_users_leave_the_devices_to_logins(loop: LoopDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L14: the device service takes 32 requests, and whoever manages an account may ask it again and again."""
+    opened_lines: SimpleQueue[socket.socket] = SimpleQueue()
+
+    def connect() -> Client:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.settimeout(DEADLINE)
+        opened_lines.put(theirs)
+        return Client(ours)
+
+    def asks(uid: int) -> tuple[Caller, socket.socket]:
+        return loop.call("manage", uid).request("devices"), opened_lines.get(timeout=DEADLINE)
+
+    def refused(uid: int) -> bool:
+        return loop.call("manage", uid).request("devices").done["error"] == "unavailable" and opened_lines.empty()
+
+    monkeypatch.setattr(keys, "SECONDS", 180)
+    loop.server.devices = connect
+    asking = [asks(uid) for uid in (1, 1, 2, 2, 3, 3, 4)]
+    assert refused(1)
+    asking.append(asks(4))
+    assert refused(5)
+    asking.append(asks(0))
+    caller, line = asking[0]
+    caller.link.close()
+    while line.recv(MAX_PACKET):
+        pass
+    asks(5)

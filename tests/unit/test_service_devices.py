@@ -12,7 +12,7 @@ from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Shown, Wa
 from pam_mfa.devices.base import Choose, Failed, Failure, Idle, List, Pin, Reply, Touch
 from pam_mfa.errors import Gone, ProtocolError
 from pam_mfa.service.channel import Answered
-from pam_mfa.service.devices import Devices, Line, Pending, absent
+from pam_mfa.service.devices import MAX_REPLIES, Devices, Line, Pending, absent
 
 
 class Scripted:
@@ -121,6 +121,18 @@ def test_a_device_service_that_goes_is_gone(desk: Desk, problem: ProtocolError) 
     desk.wait(List(3))
     desk.says(problem)
     assert desk.events == [DeviceGone(problem.reason)]
+
+
+def test_a_device_service_that_says_too_much_is_not_listened_to(desk: Desk) -> None:
+    """Nobody but it has a word on the loop as long as it goes on."""
+    desk.wait(List(3))
+    desk.lines[0].replies = [Touch(number, False) for number in range(MAX_REPLIES + 1)]
+    for _ in range(MAX_REPLIES):
+        assert isinstance(desk.wait(), DeviceTouch)
+    assert desk.wait() == DeviceGone("device_service_nonsense")
+    desk.wait(List(3))
+    desk.says(Idle(0))
+    assert desk.events[-1] == DeviceReply(Idle(0))
 
 
 def test_without_a_device_service_there_are_no_devices() -> None:
