@@ -72,7 +72,8 @@ def one_session(role: str, devices: int | None) -> int:
     with socket.socket(fileno=SESSION_FD) as connection:
         link = EngineLink(connection, log, devices)
         link.backend = DirectBackend(store, link.devices)
-        drive(_session(role, link, base), link)
+        link.session = _session(role, link, base)
+        drive(link.session, link)
     return 0
 
 
@@ -95,6 +96,7 @@ class EngineLink:
 
     def __init__(self, connection: socket.socket, log: Log, devices: int | None) -> None:
         self.connection = connection
+        self.session: Session | None = None
         self.unsent: Callable[[], None] | None = None
         self.watched: dict[int, Callable[[], None]] = {}
         self._log = log
@@ -102,12 +104,18 @@ class EngineLink:
 
     def devices(self) -> Devices:
         """This session's line to the broker that the C part has forked, if it could."""
-        from .service.devices import Devices, absent, passed
+        from .service.devices import Devices, Pending, absent, passed
+
+        pending = Pending()
 
         def watch(line: Line, on: bool) -> None:
             self.watched = {line.fileno(): devices.readable} if on else {}
 
-        devices = Devices(absent if self._devices is None else passed(self._devices), watch)
+        def touch(waits: bool) -> None:
+            if self.session is not None and self.session.account is not None:
+                pending.change(self.session.account, 1 if waits else -1)
+
+        devices = Devices(absent if self._devices is None else passed(self._devices), watch, touch)
         return devices
 
     def send(self, frame: bytes) -> None:

@@ -9,6 +9,8 @@ from e2e.installing import Installed, forget, installed_system
 from e2e.site_machine import SiteMachine, furnish
 from machine import Base, Machine
 from people import Town
+from vdev import keys as vdev_keys
+from vdev.keys import Keys
 
 FAILED = pytest.StashKey[bool]()
 
@@ -77,3 +79,23 @@ def bare(machine: Machine) -> Machine:
     """A system without systemd, not installed on yet."""
     forget(machine)
     return machine
+
+
+def _keys(site: SiteMachine) -> Iterator[Keys]:
+    if lack := vdev_keys.missing():
+        pytest.skip(f"hidraw nodes: {lack}")
+    with Keys(site.machine.command, site.machine.path) as keys:
+        keys.show_to()
+        yield keys
+
+
+@pytest.fixture
+def keys(site: SiteMachine) -> Iterator[Keys]:
+    """An empty testbed, which the site's device service sees."""
+    yield from _keys(site)
+
+
+@pytest.fixture
+def served_keys(served_site: SiteMachine) -> Iterator[Keys]:
+    """The same where the service answers."""
+    yield from _keys(served_site)

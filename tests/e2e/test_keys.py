@@ -1,75 +1,27 @@
-"""Security keys in real sudo and at a real console login, as hidraw nodes.
+"""Security keys in real sudo, as hidraw nodes.
 
 Whoever enrols does so with `pam-mfa enroll fido2`: alice by the service, root for her where none runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from e2e.readme import below_include, sudo_line
+from e2e.keyed import (
+    CODE,
+    LOCAL,
+    NAME,
+    PAM_MFA,
+    PIN,
+    PROMPT,
+    ROOT,
+    TOUCH,
+    VERIFIED,
+    WRONG_PIN,
+    asked,
+    enrolled,
+    touched,
+)
 from e2e.site_machine import SiteMachine
-from e2e.terminals import Terminal
-from machine import PASSWORDS
-from vdev import keys as vdev_keys
-from vdev.keys import Key, Keys
-
-LOCAL = '[policy]\nlocal_key = "always"\n'
-VERIFIED = f'{LOCAL}[service.sudo]\nuser_verification = "required"\n'
-ROOT = "\r\n0\r\n"
-CODE = "Verification code: "
-NAME = "blue nano"
-TOUCH = f'Touch your security key "{NAME}"'
-PIN, PROMPT = "135790", f'PIN of your security key "{NAME}" (8 tries left): '
-WRONG_PIN = "975310"
-
-
-@pytest.fixture
-def keys(site: SiteMachine) -> Iterator[Keys]:
-    """An empty testbed."""
-    if lack := vdev_keys.missing():
-        pytest.skip(f"hidraw nodes: {lack}")
-    with Keys(site.machine.command, site.machine.path) as keys:
-        keys.show_to()
-        yield keys
-
-
-def touched(key: Key) -> None:
-    """Touch it as soon as it blinks."""
-    key.wait_for_user()
-    key.touch()
-
-
-def enrol(site: SiteMachine, key: Key, *more: str) -> Terminal:
-    """Enrol a key as "blue nano"; from then on it waits for touches."""
-    key.inject(touch="manual")
-    enroll = ["/usr/bin/pam-mfa", "enroll", "fido2", "--name", NAME, *more]
-    if site.side == "service":
-        child = site.terminals.run(enroll)
-        child.answer(CODE, site.alice.code())
-    else:
-        child = site.terminals.run([*enroll, "--user", "alice"], user=None)
-    return child
-
-
-def enrolled(site: SiteMachine, key: Key, pin: str = "") -> Key:
-    """The same, done; the key's trace is empty."""
-    child = enrol(site, key)
-    if pin:
-        child.answer("PIN of your security key (8 tries left): ", pin)
-    child.expect("Touch the security key that you want to enrol")
-    touched(key)
-    child.expect("Now touch it once more")
-    touched(key)
-    child.ends_with(0)
-    key.trace(clear=True)
-    return key
-
-
-def asked(key: Key) -> list[object]:
-    """The assertions that it was asked for, each with whether its user was to touch it."""
-    return [entry["up"] for entry in key.trace() if entry.get("command") == 2]
+from vdev.keys import Keys
 
 
 def test_a_key_is_enrolled_and_opens_sudo(site: SiteMachine, keys: Keys) -> None:
@@ -83,7 +35,7 @@ def test_a_key_is_enrolled_and_opens_sudo(site: SiteMachine, keys: Keys) -> None
     record = site.last_record(1)
     assert (record["outcome"], record["role"], record["factor"]) == ("GRANTED", site.side, "fido2")
     assert record["label"] == NAME
-    shown = site.machine.run(["/usr/bin/pam-mfa", "list", "--user", "alice"]).stdout
+    shown = site.machine.run([PAM_MFA, "list", "--user", "alice"]).stdout
     assert NAME in shown
 
 
@@ -174,7 +126,7 @@ def test_a_copied_key(site: SiteMachine, keys: Keys) -> None:
     sudo.answer(CODE, site.alice.code())
     assert sudo.ends_with(0) == ROOT
     site.machine.wait_for_journal("reason=clone_suspect")
-    shown = site.machine.run(["/usr/bin/pam-mfa", "list", "--user", "alice"]).stdout
+    shown = site.machine.run([PAM_MFA, "list", "--user", "alice"]).stdout
     assert "MAY HAVE BEEN COPIED" in shown
 
 
@@ -200,18 +152,3 @@ def test_a_broken_key_holds_up_no_other(site: SiteMachine, keys: Keys) -> None:
     sudo.expect(TOUCH)
     touched(blue)
     assert sudo.ends_with(0) == ROOT
-
-
-def test_login_at_a_console(site: SiteMachine, keys: Keys) -> None:
-    site.machine.write("/etc/pam.d/login", below_include(site.machine.read("/etc/pam.d/login"), sudo_line()))
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
-    login = site.terminals.run(["/bin/login", "alice"], user=None)
-    login.answer("Password: ", PASSWORDS["alice"])
-    login.expect(TOUCH)
-    touched(blue)
-    login.expect("$ ")
-    login.type("id -un")
-    login.expect("alice\r\n")
-    login.type("exit")
-    login.end()
