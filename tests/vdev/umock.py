@@ -154,7 +154,7 @@ class Node:
         for device in self._devices:  # the deepest one comes first
             self._testbed.remove_device(f"/sys{device}")
         # The testbed remembers both the descriptor and the terminal's number, and the system gives the latter anew.
-        Path(self._testbed.get_root_dir(), f"dev/.ptymap/_dev_pts_{_terminal(self._master)}").unlink()
+        Path(self._testbed.get_root_dir(), f"dev/.ptymap/_dev_pts_{_terminal(self._master)}").unlink(missing_ok=True)
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), self._master)
         for descriptor in (self._slave, self._stop_read, self._stop_write):
