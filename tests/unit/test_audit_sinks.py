@@ -17,8 +17,8 @@ import pytest
 
 from pam_mfa import audit
 from pam_mfa.audit import Log, Record, render
-from pam_mfa.trail import Trail
 from pam_mfa.outcome import Outcome
+from pam_mfa.trail import Trail
 
 DEADLINE = 20.0
 RECORD = Record(
