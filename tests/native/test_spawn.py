@@ -153,7 +153,8 @@ def test_what_the_engine_is_given(lab: Lab) -> None:
     """Nothing of the host but its session: one socket, two fixed variables, root, default signals."""
     lab.install_stub("grant")
     steps = ["env=LD_PRELOAD=/tmp/x.so", "env=PYTHONPATH=/tmp", "env=PCSCLITE_CSOCK_NAME=/tmp/x", "umask=000",
-             "cwd=/proc", "ignore=PIPE", "block=TERM", "handle=USR1", "limit=CORE:1000000", "close=0", "close=2"]  # fmt: skip
+             "cwd=/proc", "ignore=PIPE", "block=TERM", "handle=USR1", "limit=CORE:1000000",
+             "close=0", "close=2"]  # fmt: skip
     assert lab.host(*steps, CODE, "auth").code == SUCCESS
     fds = _report(lab, "fd")
     assert [fd.split()[0] for fd in fds] == ["0", "1", "2", "3"]
