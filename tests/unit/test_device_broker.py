@@ -31,6 +31,8 @@ from pam_mfa.devices.base import (
     List,
     Make,
     Pin,
+    PinReason,
+    PinWanted,
     Reply,
     Request,
     Strange,
@@ -296,6 +298,33 @@ class TestHelpers:
 
     def test_nothing_more_is_heard_after_the_last_word(self) -> None:
         assert all_of(List(5), say(Strange(1, ""), Touch(1, True), Strange(1, ""))) == [Strange(1, ""), Idle(1)]
+
+    def test_a_pin_that_nobody_wants_is_kept_for_nobody(self, tmp_path: Path) -> None:
+        """The second device tells the first one when both PINs have passed the broker."""
+        passed = tmp_path / "passed"
+
+        def first(line: Line) -> None:
+            line.say(Touch(1, False))
+            wait_for("the other", passed.exists)
+            line.say(PinWanted(1, PinReason.FIRST, 8))
+            heard = line.hear()
+            line.say(Strange(1, heard.pin if isinstance(heard, Pin) else ""))
+
+        def second(line: Line) -> None:
+            line.say(PinWanted(2, PinReason.FIRST, 8))
+            line.hear()
+            passed.touch()
+            line.say(Strange(2, ""))
+
+        with Service(first, second) as service:
+            service.ask(List(30))
+            assert {type(service.reply()) for _ in range(2)} == {Touch, PinWanted}
+            service.ask(Pin(1, "early"))
+            service.ask(Pin(2, "1234"))
+            assert service.reply() == Strange(2, "")
+            assert service.reply() == PinWanted(1, PinReason.FIRST, 8)
+            service.ask(Pin(1, "late"))
+            assert service.reply() == Strange(1, "late")
 
     def test_silence_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(errand, "FIRST_WORD_SECONDS", 0.1)
