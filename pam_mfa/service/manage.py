@@ -39,7 +39,8 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
 }
 # What leaves an audit record: everything that changes something.
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})
-IMPORTED = ("factor", "id", "label")  # of a record of importing.py
+# What a flow shows once a credential is changed; each of them has an audit record of its own.
+CHANGED = frozenset({"enrolled", "renamed", "removed", "imported"})
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",
@@ -96,12 +97,13 @@ class Management(Session):
             return Shown()
         if not isinstance(want, Show):
             return super()._say(want)
-        if want.record.get("state") == "imported":  # one request, many credentials: each has its own record
-            self._tell_of(self._record(self._verb, None, "imported"), *(want.record[key] for key in IMPORTED))
+        change = want.record.get("state", want.record.get("kind"))
+        if change in CHANGED:
+            self._tell_of(self._record(self._verb, None, change), *map(want.record.get, ("factor", "id", "label")))
         part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
         return Shown() if self._put(part, self._shown) else None
 
-    def _tell_of(self, record: Record, factor: str, credential: str, label: str) -> None:
+    def _tell_of(self, record: Record, factor: str | None, credential: str | None, label: str | None) -> None:
         about = replace(record, factor=factor, credential=credential, label=label)
         self._link.record(about, False, lambda written: None)
 
