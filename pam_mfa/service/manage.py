@@ -14,10 +14,25 @@ from typing import Any
 
 from .. import credentials, importing, keys, wire
 from ..audit import Record
-from ..conversation import Aborted, Alert, Event, Expired, LookedUp, LookUp, Show, Shown, Steps, Want, expect, show
+from ..conversation import (
+    Aborted,
+    Alert,
+    Commit,
+    Event,
+    Expired,
+    LookedUp,
+    LookUp,
+    Show,
+    Shown,
+    Steps,
+    Want,
+    expect,
+    show,
+)
 from ..enroll import Caller, Desk, enroll
 from ..errors import AbortedError, ConfigError, PamMfaError, PeerFull, ProtocolError, RefusedError
 from ..outcome import Outcome
+from ..store.base import Attempt
 from .channel import Channel
 from .session import Session
 from .transaction import verdict_of
@@ -129,6 +144,9 @@ class Management(Session):
             self._channel.deliver(Shown())
 
     def stop(self, why: Aborted | Expired | PamMfaError) -> None:
+        want = self._channel.want if self._channel is not None else None
+        if isinstance(want, Commit) and not any(isinstance(operation, Attempt) for operation in want.operations):
+            return  # a change that is being written is not given up any more, and what it is has to be recorded
         super().stop(why)
         if self._closing and not self.over:  # nobody takes the last frame
             self._close()

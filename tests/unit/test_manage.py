@@ -387,6 +387,33 @@ def test_a_change_that_was_not_made_is_recorded_too(enrolled: SqliteStore, case:
     assert enrolled.read(FindAccount(ALICE, "alice")).credentials == before
 
 
+@pytest.mark.parametrize("end", [lambda one: one.session.receive(b""), lambda one: one.send(Type.ABORT)])
+def test_nobody_changes_something_and_has_it_recorded_as_given_up(
+    enrolled: SqliteStore, end: Callable[[Peer], object]
+) -> None:
+    """Who hangs up while the change is being written comes too late."""
+    backend = Held(enrolled)
+    one = manager(ALICE, backend).request("remove", credential="phone")
+    backend.hold = True
+    one.reply(RIGHT)
+    backend.release()  # the answer has been counted
+    end(one)
+    assert one.link.records == []
+    backend.release()
+    assert [record.reason for record in one.link.records] == ["removed", "done"]
+    assert "phone" not in [c.label for c in enrolled.read(FindAccount(ALICE, "alice")).credentials]
+
+
+def test_whoever_hangs_up_while_an_answer_is_counted_has_given_up(enrolled: SqliteStore) -> None:
+    backend = Held(enrolled)
+    one = manager(ALICE, backend).request("remove", credential="phone")
+    backend.hold = True
+    one.reply(RIGHT).send(Type.ABORT)
+    backend.release()
+    assert [record.outcome for record in one.link.records] == [Outcome.ABORTED]
+    assert "phone" in [c.label for c in enrolled.read(FindAccount(ALICE, "alice")).credentials]
+
+
 def test_no_secret_is_in_any_record(store: SqliteStore) -> None:
     one = ask(store).request("enroll", factor="totp", label="phone").reply("wrong pass", PASSWORD)
     one.reply(app(one))
