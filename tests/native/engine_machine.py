@@ -93,7 +93,6 @@ def about():
         "fds": {int(name): os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")
                 if os.path.lexists(f"/proc/self/fd/{name}")},
         "denied": {path: denied(path) for path in ("/var/lib/pam-mfa", "/etc/pam-mfa/seal.key")},
-        "root": os.system("true") == 0 and os.getresuid(),
     }
 """
 
