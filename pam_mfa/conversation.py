@@ -6,6 +6,7 @@ value is the verdict. Whoever drives it (the service's loop, the engine's poll, 
     Tell, Warn       -> Shown                    Ask, AskSecret -> Answer
     Read, Commit     -> Found, Committed         Show           -> Shown
     LookUp           -> LookedUp                 CheckPassword  -> Checked
+    Locate           -> Located
     Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
     HangUp, Alert    -> Shown
     any of them      -> Aborted or Expired
@@ -115,6 +116,17 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Locate:
+    """Ask logind where the peer is, off the loop and for two seconds at most.
+
+    Args:
+        uid: who is to log in; their own sessions count where nobody's session asks.
+    """
+
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckPassword:
     """Have the account's password checked by PAM service `pam-mfa`, in a process of its own."""
 
@@ -164,6 +176,13 @@ class LookedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """What logind knows of the peer: Facts of origin.py."""
+
+    facts: object
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """Whether the password was right."""
 
@@ -210,8 +229,8 @@ class Expired:
     """The session's deadline, or the wait's, has passed."""
 
 
-Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | LookUp | CheckPassword | Show | Alert
-Told = Shown | Answer | Found | Committed | LookedUp | Checked | Skipped | Aborted | Expired
+Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | LookUp | Locate | CheckPassword | Show | Alert
+Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | Skipped | Aborted | Expired
 Event = Told | DeviceTouch | DeviceReply | DeviceGone
 
 T = TypeVar("T")

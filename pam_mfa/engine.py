@@ -71,7 +71,7 @@ def one_session(role: str, devices: int | None) -> int:
     _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
         link = EngineLink(connection, log, devices)
-        link.backend = DirectBackend(store, link.devices)
+        link.backend = DirectBackend(store, link.devices, connection)
         link.session = _session(role, link, base)
         drive(link.session, link)
     return 0
@@ -104,12 +104,15 @@ class EngineLink:
 
     def devices(self) -> Devices:
         """This session's line to the broker that the C part has forked, if it could."""
+        from .factors import load
         from .service.devices import Devices, Pending, absent, passed
 
         pending = Pending()
 
         def watch(line: Line, on: bool) -> None:
             self.watched = {line.fileno(): devices.readable} if on else {}
+            if on:  # Python starts in the broker now, or a user reaches for the key
+                load()
 
         def touch(waits: bool) -> None:
             if self.session is not None and self.session.account is not None:

@@ -7,17 +7,15 @@ proof with a credential that is already there. Root proves nothing: it could wri
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace as replaced
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .config import FirstEnrolment, Rule, Settings, UserVerification
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import prove
-from .origin import origin
-from .policy import may_use
+from .login import Request, place, prove
 from .store.base import Account, Enrol, FindAccount
 from .throttle import Instant
 
@@ -61,13 +59,6 @@ class Desk:
     factors: Mapping[str, Factor]
     now: Callable[[], Instant]
 
-    def place(self) -> Place:
-        """Where the caller is: in a session of its own, of which nothing is known here (origin.py)."""
-        caller, rule = self.caller, self.settings.rule(SERVICE)
-        where = origin(SERVICE, "", "", caller.peer_uid, caller.peer_uid)
-        local = may_use(rule.local_key, where)
-        return Place(caller.host, SERVICE, caller.user, "", local, rule, self.settings.fido2)
-
     def account(self) -> Steps[Account]:
         """Sub-flow: the account that is managed, as the store knows it."""
         account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
@@ -109,11 +100,19 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
-    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=desk.place())
     enrolled = [name for name in desk.factors if account.of(name)]
+    here = yield from _place(desk, [desk.factors[name] for name in enrolled])
+    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
     proof = yield from prove(ceremony, enrolled, desk.factors)
     if proof is None or proof.session != desk.caller.session or proof.uid != desk.caller.uid:
         raise RefusedError("refused", "nothing was changed: a code of a credential you already have is needed")
+
+
+def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
+    """Sub-flow: where the caller is, which is a session of its own."""
+    caller, settings = desk.caller, desk.settings
+    request = Request(caller.session, caller.peer_uid, SERVICE, caller.user, caller.uid, host=caller.host)
+    return (yield from place(request, settings, settings.rule(SERVICE), held))
 
 
 def _prove_password(desk: Desk) -> Steps[None]:
@@ -160,7 +159,7 @@ def _enrolment(desk: Desk, account: Account, label: str, options: Mapping[str, A
         session=caller.session,
         held=account.credentials,
         # What is enrolled may be used wherever its user logs in: the strictest rule counts.
-        place=replaced(desk.place(), rule=_strictest(desk.settings)),
+        place=Place(caller.host, SERVICE, caller.user, rule=_strictest(desk.settings), fido2=desk.settings.fido2),
     )
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
-from .config import Rule, Settings
-from .conversation import LookedUp, LookUp, Steps, expect, read
+from .config import LocalKey, Rule, Settings
+from .conversation import Locate, Located, LookedUp, LookUp, Steps, expect, read
+from .errors import LookupFailed
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
-from .origin import origin
+from .origin import UNKNOWN, Facts as Whereabouts, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
 from .policy import Entry, Facts, decide, may_use, wants_groups
 from .store.base import DECOY_UID, Account, FindAccount
@@ -57,17 +58,27 @@ def login(
     decision = decide(rule, Facts(request.uid is not None, bool(account.credentials), groups))
     if decision.entry is Entry.EXEMPT:
         return Verdict(Outcome.EXEMPT, decision.reason)
-    ceremony = Ceremony(request.session, request.uid, account, now, place=_place(request, settings, rule))
+    here = yield from place(request, settings, rule, [factors[name] for name in rule.methods if account.of(name)])
+    ceremony = Ceremony(request.session, request.uid, account, now, place=here)
     proof = yield from prove(ceremony, rule.methods, factors)
     if proof is None or request.uid is None:
         return Verdict(Outcome.DENIED if ceremony.tries else Outcome.TRIES_SPENT, ceremony.reason)
     return grant(proof, request.session, request.uid)
 
 
-def _place(request: Request, settings: Settings, rule: Rule) -> Place:
-    # Somebody's session asks: its own, or the one that sudo and su name. What logind knows of it is not asked yet.
+def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Factor]) -> Steps[Place]:
+    """Sub-flow: where a login, or the proof for a change, takes place.
+
+    Args:
+        held: the factors of which the account has credentials. Only whoever has a device pays for asking logind.
+    """
+    # Somebody's session asks: its own, or the one that sudo and su name.
     owner = request.uid if request.ruser else None
-    where = origin(request.service, request.rhost, request.tty, request.peer_uid, owner)
+    items = (request.service, request.rhost, request.tty)
+    facts = UNKNOWN
+    if rule.local_key is LocalKey.AUTO and any(map(_is_device, held)) and not surely_remote(*items):
+        facts = yield from _whereabouts(request.uid)
+    where = origin(*items, request.peer_uid, owner, facts)
     return Place(
         host=request.host,
         service=request.service,
@@ -77,6 +88,14 @@ def _place(request: Request, settings: Settings, rule: Rule) -> Place:
         rule=rule,
         fido2=settings.fido2,
     )
+
+
+def _whereabouts(uid: int | None) -> Steps[Whereabouts]:
+    try:
+        facts = expect((yield Locate(uid)), Located).facts
+    except LookupFailed:  # it took too long: the other rules decide
+        return UNKNOWN
+    return facts if isinstance(facts, Whereabouts) else UNKNOWN
 
 
 def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Factor]) -> Steps[Proof | None]:

@@ -2,7 +2,7 @@
 
 A remote session is never offered this host's own USB port or card reader. So every doubt is "remote", rhost
 only ever makes a session remote, whatever it says, and nothing that the user can set in the environment
-(XDG_SEAT, SSH_TTY, DISPLAY) is looked at.
+(XDG_SEAT, SSH_TTY, DISPLAY) is looked at. What logind knows is asked by service/logind.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Sessions:
 
     Args:
         seat: one of them is active on a seat.
-        remote: one of them is remote.
+        remote: one of them is remote, or may be.
     """
 
     seat: bool
@@ -40,8 +40,8 @@ class Facts:
     """What logind knows; None where it was not asked, has no answer or is not there.
 
     Args:
-        peer_remote: the remote flag of the session that the asking process belongs to.
-        owner: the sessions of the owner's uid.
+        peer_remote: whether the session that the asking process belongs to is remote, or may be.
+        owner: the sessions of the uid in whose slice the asking process runs.
         user: the sessions of the user who is to log in.
     """
 
@@ -63,15 +63,20 @@ def origin(service: str, rhost: str, tty: str, peer_uid: int, owner_uid: int | N
             where there is nobody yet (login, a greeter, polkit).
         facts: what logind knows.
     """
-    if service == "sshd" or tty == "ssh" or rhost:
+    if surely_remote(service, rhost, tty):
         return Origin.REMOTE
     if facts.peer_remote is not None:
         return _local(not facts.peer_remote)
-    if peer_uid != 0 or owner_uid is not None:
+    if peer_uid != 0 or owner_uid is not None or facts.owner is not None:
         return _local(facts.owner is not None and facts.owner.seat and not facts.owner.remote)
     if VIRTUAL_CONSOLE.fullmatch(tty) or DISPLAY.fullmatch(tty):
         return Origin.LOCAL
     return _local(service == "polkit-1" and facts.user is not None and facts.user.seat)
+
+
+def surely_remote(service: str, rhost: str, tty: str) -> bool:
+    """Whether the PAM items alone make it remote, and no fact can change that."""
+    return service == "sshd" or tty == "ssh" or rhost != ""
 
 
 def _local(yes: bool) -> Origin:

@@ -259,7 +259,7 @@ class EngineDoor:
         store = SqliteStore(self._path, SEALER)
         with connection:
             link = EngineLink(connection, Log([self.shelf]), None)
-            link.backend = DirectBackend(store, link.devices)
+            link.backend = DirectBackend(store, link.devices, connection)
             drive(KINDS[kind](link, self.ground, 0), link)
         discard(store)
 

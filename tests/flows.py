@@ -21,6 +21,8 @@ from pam_mfa.conversation import (
     Event,
     Expired,
     Found,
+    Locate,
+    Located,
     LookedUp,
     LookUp,
     Read,
@@ -39,6 +41,7 @@ from pam_mfa.errors import NameMismatch, StoreError
 from pam_mfa.factors import registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.factors.totp import Parameters
+from pam_mfa.origin import UNKNOWN
 from pam_mfa.outcome import Proof
 from pam_mfa.store.base import (
     DECOY_UID,
@@ -244,6 +247,7 @@ class World:
         names: names by uid, as the system knows them.
         groups: groups by user.
         passwords: right passwords by user.
+        facts: what logind knows.
         device: events for Wait, one after the other; a function is called with the request that runs.
         instead: by number of the want: what happens instead of what was wanted.
     """
@@ -253,6 +257,7 @@ class World:
     names: Mapping[int, str] = field(default_factory=lambda: {ALICE: "alice", BOB: "bob"})
     groups: Mapping[str, Iterable[str]] = field(default_factory=dict)
     passwords: Mapping[str, str] = field(default_factory=dict)
+    facts: object = UNKNOWN
     device: Iterable[Event | Callable[[Any], Event]] = ()
     instead: Mapping[int, Response] = field(default_factory=dict)
     wants: list[Want] = field(default_factory=list)
@@ -320,6 +325,8 @@ class World:
             case LookUp(user=user):
                 assert user is not None
                 return LookedUp(user, frozenset(self.groups.get(user, ())))
+            case Locate():
+                return Located(self.facts)
             case CheckPassword(user, password):
                 return Checked(self.passwords.get(user) == password)
             case Wait(request):

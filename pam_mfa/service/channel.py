@@ -16,6 +16,8 @@ from ..conversation import (
     Expired,
     Found,
     HangUp,
+    Locate,
+    Located,
     LookUp,
     Read,
     Shown,
@@ -24,6 +26,7 @@ from ..conversation import (
     Want,
 )
 from ..errors import PamMfaError, ProtocolError
+from ..origin import UNKNOWN
 
 T = TypeVar("T")
 Answered = Event | BaseException
@@ -41,6 +44,10 @@ class Backend(Protocol):
 
     def look_up(self, want: LookUp, done: Done) -> None: ...
 
+    def locate(self, want: Locate, done: Done) -> None:
+        """Ask logind. Where there is none nothing is known."""
+        done(Located(UNKNOWN))
+
     def check_password(self, want: CheckPassword, done: Done) -> None: ...
 
     def wait(self, want: Wait, done: Done) -> None:
@@ -56,7 +63,7 @@ class Channel(Generic[T]):
 
     Args:
         flow: the generator, not yet started.
-        backend: does Read, Commit, LookUp, CheckPassword, Wait, HangUp.
+        backend: does Read, Commit, LookUp, Locate, CheckPassword, Wait, HangUp.
         say: passes Tell, Warn, Ask, AskSecret, Show, Alert on to the peer; returns the event of what needs no
             answer, None for what the peer will answer.
         finish: called once with what the flow returned, or with the exception that ended it.
@@ -148,6 +155,8 @@ class Channel(Generic[T]):
                 self._backend.commit(want, done)
             case LookUp():
                 self._backend.look_up(want, done)
+            case Locate():
+                self._backend.locate(want, done)
             case CheckPassword():
                 self._backend.check_password(want, done)
             case Wait():

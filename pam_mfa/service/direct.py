@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..conversation import CheckPassword, Commit, LookUp, Read, Shown, Wait
+from ..conversation import CheckPassword, Commit, Event, Locate, LookUp, Read, Shown, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
@@ -22,10 +24,12 @@ class DirectBackend(Backend):
     Args:
         store: the process's own.
         devices: makes those of the one session that there is, when they are first wanted.
+        peer: that session's connection.
     """
 
-    def __init__(self, store: Store, devices: Callable[[], Devices]) -> None:
+    def __init__(self, store: Store, devices: Callable[[], Devices], peer: socket.socket) -> None:
         self._store = store
+        self._peer = peer
         self._make = devices
         self._devices: Devices | None = None
 
@@ -44,11 +48,10 @@ class DirectBackend(Backend):
         done(stored(results))
 
     def look_up(self, want: LookUp, done: Done) -> None:
-        answers: list[Answered] = []
-        thread = threading.Thread(target=lambda: answers.append(_look_up(want)), daemon=True)
-        thread.start()
-        thread.join(system.LOOK_UP_SECONDS)
-        done(answers[0] if answers else LookupFailed("no answer in time"))
+        _in_thread(partial(system.look_up, want), done)
+
+    def locate(self, want: Locate, done: Done) -> None:
+        _in_thread(partial(system.locate, want, self._peer), done)
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         # Only root manages through the engine, and root is not asked.
@@ -65,8 +68,16 @@ class DirectBackend(Backend):
         done(Shown())
 
 
-def _look_up(want: LookUp) -> Answered:
+def _in_thread(work: Callable[[], Event], done: Done) -> None:
+    answers: list[Answered] = []
+    thread = threading.Thread(target=lambda: answers.append(_result(work)), daemon=True)
+    thread.start()
+    thread.join(system.LOOK_UP_SECONDS)
+    done(answers[0] if answers else LookupFailed("no answer in time"))
+
+
+def _result(work: Callable[[], Event]) -> Answered:
     try:
-        return system.look_up(want)
+        return work()
     except BaseException as problem:  # noqa: BLE001 - whatever it is, the flow is told; a thread tells nobody
         return problem

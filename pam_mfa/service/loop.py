@@ -15,7 +15,7 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import CheckPassword, Commit, Event, LookUp, Read
+from ..conversation import CheckPassword, Commit, Event, Locate, LookUp, Read
 from ..errors import Gone, LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
@@ -84,6 +84,7 @@ class LoopBackend:
         # Names are what users themselves make us ask for, groups what root's hosts do: neither waits for the other.
         self._names = ThreadPoolExecutor(LOOK_UP_THREADS, "names")
         self._groups = ThreadPoolExecutor(LOOK_UP_THREADS, "groups")
+        self._places = ThreadPoolExecutor(LOOK_UP_THREADS, "places")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self._checking: set[str] = set()
 
@@ -101,6 +102,10 @@ class LoopBackend:
     def look_up(self, want: LookUp, done: Done) -> None:
         pool = self._names if want.user is None else self._groups
         self._in_thread(pool, partial(system.look_up, want), done, system.LOOK_UP_SECONDS)
+
+    def locate(self, peer: socket.socket, want: Locate, done: Done) -> None:
+        """Ask logind for the process at the other end of a connection."""
+        self._in_thread(self._places, partial(system.locate, want, peer), done, system.LOOK_UP_SECONDS)
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         if want.user in self._checking:  # also one whose asker has left: nobody can keep all threads busy
@@ -134,12 +139,13 @@ class LoopBackend:
 
 
 class LinkBackend:
-    """What all sessions share, and the devices of one."""
+    """What all sessions share, and the devices and the peer of one."""
 
-    def __init__(self, shared: LoopBackend, devices: Devices) -> None:
+    def __init__(self, shared: LoopBackend, devices: Devices, peer: socket.socket) -> None:
         self.read = shared.read
         self.commit = shared.commit
         self.look_up = shared.look_up
+        self.locate = partial(shared.locate, peer)
         self.check_password = shared.check_password
         self.wait = devices.wait
         self.hang_up = devices.hang_up
@@ -150,7 +156,7 @@ class LoopLink:
 
     def __init__(self, server: Server, connection: socket.socket, name: str, uid: int) -> None:
         self._devices = Devices(self._connect, self._watch, self._touch)
-        self.backend: Backend = LinkBackend(server.backend, self._devices)
+        self.backend: Backend = LinkBackend(server.backend, self._devices, connection)
         self.shared = name != "priv"
         self.uid = uid
         self.session: Session | None = None

@@ -1,21 +1,25 @@
-"""What the service asks of the machine: clocks, who a peer is, and the user database in threads that may hang."""
+"""What the service asks of the machine: clocks, who a peer is; and the user database and logind, which may hang."""
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
+import select
 import socket
 import struct
 import time
 from functools import cache
 
-from ..conversation import LookedUp, LookUp
+from ..conversation import Locate, Located, LookedUp, LookUp
 from ..errors import LookupFailed
+from ..origin import UNKNOWN, Facts
 from ..throttle import Instant
 
 LOOK_UP_SECONDS = 2.0
-_UCRED = struct.Struct("=3I")
+SO_PEERPIDFD = 77  # asm-generic/socket.h since Linux 6.5; Python has no name for it
+_UCRED = struct.Struct("=i2I")
 
 
 @cache
@@ -60,7 +64,53 @@ def _groups(user: str) -> LookedUp:
     return LookedUp(user, frozenset(names))
 
 
+def locate(want: Locate, link: socket.socket) -> Located:
+    """Ask logind where the process at the other end is; blocks for as long as logind's files do.
+
+    What is not known is unknown: without libsystemd or logind, and where that process is gone.
+    """
+    try:
+        process = _peer_process(link)
+        try:
+            facts = _ask_logind(_peer(link)[0], want.uid)
+            # An end makes it readable. While it lasts no other process has its number.
+            return Located(UNKNOWN if _readable(process) else facts)
+        finally:
+            os.close(process)
+    except OSError:
+        return Located(UNKNOWN)
+
+
+def _ask_logind(pid: int, uid: int | None) -> Facts:
+    if pid <= 0:  # of another namespace; libsystemd would speak of ourselves
+        return UNKNOWN
+    from .logind import logind  # and with it ctypes and libsystemd, which a login by code does not pay for
+
+    return logind().facts(pid, uid)
+
+
+def _peer_process(link: socket.socket) -> int:
+    """A descriptor of the peer's process. Raises OSError where it is gone."""
+    try:
+        return link.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as problem:
+        if problem.errno != errno.ENOPROTOOPT:
+            raise
+    return os.pidfd_open(_peer(link)[0])
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def peer_uid(link: socket.socket) -> int:
     """The uid of a socket's peer, as the kernel says (SO_PEERCRED)."""
+    return _peer(link)[1]
+
+
+def _peer(link: socket.socket) -> tuple[int, int]:
     credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return int(_UCRED.unpack(credentials)[1])
+    pid, uid, _ = _UCRED.unpack(credentials)
+    return pid, uid

@@ -359,7 +359,9 @@ def test_the_engine_checks_no_passwords(path: str) -> None:
         answers.append(answer)
         return True
 
-    DirectBackend(SqliteStore(path, SEALER), lambda: Devices(absent)).check_password(CheckPassword("alice", "x"), done)
+    with socket.socket() as peer:
+        backend = DirectBackend(SqliteStore(path, SEALER), lambda: Devices(absent), peer)
+        backend.check_password(CheckPassword("alice", "x"), done)
     assert [type(answer) for answer in answers] == [LookupFailed]
 
 

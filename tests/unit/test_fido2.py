@@ -18,13 +18,17 @@ from pam_mfa.conversation import (
     DeviceReply,
     DeviceTouch,
     Expired,
+    Locate,
+    LookedUp,
     Wait,
 )
 from pam_mfa.devices.base import Assert, Idle, Touch, Verification
+from pam_mfa.errors import LookupFailed, PamMfaError
 from pam_mfa.factors.base import Place
 from pam_mfa.factors.ceremonies import client_data_hash
 from pam_mfa.factors.dialogue import NOT_ACCEPTED
 from pam_mfa.login import Request, login
+from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.store.base import DECOY_UID, Attempt, Count
 from pam_mfa.throttle import FREE
@@ -115,11 +119,71 @@ def test_who_sits_at_the_host(
     assert ("Wait" in world.kinds) is asked
 
 
-def test_sudo_in_somebodys_session_is_not_yet_known_to_be_local(key: SoftKey) -> None:
-    settings = Settings(policy=Rule(methods=("fido2",)))
-    request = Request(SESSION, 0, "sudo", "alice", ALICE, "alice", "", "tty1", "host")
-    world = World(Memory(account(enrolled(key))), device=[key.sign])
-    assert world.run(login(request, settings, FACTORS, Clock())).outcome is Outcome.DENIED
+SUDO = Request(SESSION, 0, "sudo", "alice", ALICE, "alice", "", "/dev/pts/0", "host")
+HERE, BOTH = Sessions(seat=True, remote=False), Sessions(seat=True, remote=True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "facts", "asked"),
+    [
+        (SUDO, UNKNOWN, False),
+        (SUDO, Facts(peer_remote=False), True),
+        (SUDO, Facts(peer_remote=True, owner=HERE, user=HERE), False),
+        (SUDO, Facts(owner=HERE), True),
+        (SUDO, Facts(owner=BOTH), False),
+        (SUDO, Facts(user=HERE), False),
+        (SUDO, "nonsense", False),
+        (replace(SUDO, service="su", user="root", uid=0), Facts(peer_remote=False), True),
+        (replace(SUDO, service="polkit-1", ruser="", tty=""), Facts(user=HERE), True),
+        (replace(SUDO, service="polkit-1", ruser="", tty=""), Facts(owner=BOTH), False),
+        (replace(SUDO, service="xscreensaver", peer_uid=ALICE, ruser="", tty=":0"), Facts(owner=HERE), True),
+    ],
+)
+def test_logind_knows_whose_session_is_at_the_host(key: SoftKey, request_: Request, facts: object, asked: bool) -> None:
+    assert request_.uid is not None
+    of = account(replace(enrolled(key), uid=request_.uid, user=request_.user), uid=request_.uid)
+    world = World(Memory(of), device=[key.sign], facts=facts)
+    verdict = world.run(login(request_, Settings(policy=Rule(methods=("fido2",))), FACTORS, Clock()))
+    assert verdict.outcome is (Outcome.GRANTED if asked else Outcome.DENIED)
+    assert [want.uid for want in world.wants if isinstance(want, Locate)] == [request_.uid]
+
+
+@pytest.mark.parametrize("tty", ["tty1", "/dev/pts/0"])
+def test_logind_that_does_not_answer_leaves_the_other_rules(key: SoftKey, tty: str) -> None:
+    world = World(Memory(account(enrolled(key))), device=[key.sign], instead={1: LookupFailed("no answer in time")})
+    request = Request(SESSION, 0, "login", "alice", ALICE, "", "", tty, "host")
+    verdict = world.run(login(request, Settings(policy=Rule(methods=("fido2",))), FACTORS, Clock()))
+    assert (verdict.outcome is Outcome.GRANTED) is (tty == "tty1")
+
+
+@pytest.mark.parametrize("event", [None, True, LookedUp("alice"), DeviceReply(b"x"), Expired(), RuntimeError("x")])
+def test_anything_else_in_its_place_ends_the_login(key: SoftKey, event: Any) -> None:
+    world = World(Memory(account(enrolled(key))), device=[key.sign], instead={1: event})
+    with pytest.raises((PamMfaError, RuntimeError)):
+        world.run(login(SUDO, Settings(), FACTORS, Clock()))
+    assert world.kinds == ["Read", "Locate"]
+
+
+@pytest.mark.parametrize(
+    ("held", "rule", "change"),
+    [
+        ("code", Rule(), {}),
+        ("key", Rule(local_key=LocalKey.NEVER), {}),
+        ("key", Rule(local_key=LocalKey.ALWAYS), {}),
+        ("key", Rule(methods=("totp",)), {}),
+        ("key", Rule(), {"service": "sshd"}),
+        ("key", Rule(), {"tty": "ssh"}),
+        ("key", Rule(), {"rhost": "192.0.2.1"}),
+        ("key", Rule(), {"uid": None, "user": "mallory"}),
+    ],
+)
+def test_logind_is_asked_only_where_its_answer_counts(
+    key: SoftKey, held: str, rule: Rule, change: dict[str, Any]
+) -> None:
+    of = account(PHONE, *([enrolled(key)] if held == "key" else []))
+    world = World(Memory(of), ["1"] * 3, device=[key.sign])
+    world.run(login(replace(SUDO, **change), Settings(policy=rule), FACTORS, Clock()))
+    assert "Locate" not in world.kinds
 
 
 def test_the_second_of_two_keys_is_the_right_one() -> None:

@@ -43,6 +43,10 @@ EVERYTHING_LOCAL = Facts(peer_remote=False, owner=HERE, user=HERE)
         ("sudo", "", "tty1", 0, 0, UNKNOWN, REMOTE),
         ("sudo", "", ":0", 0, 1000, Facts(user=HERE), REMOTE),
         ("polkit-1", "", "", 0, 1000, Facts(owner=AWAY, user=HERE), REMOTE),
+        # 3: also one whom only logind knows
+        ("polkit-1", "", "", 0, None, Facts(owner=HERE), LOCAL),
+        ("polkit-1", "", "", 0, None, Facts(owner=BOTH, user=HERE), REMOTE),
+        ("login", "", "tty1", 0, None, Facts(owner=NONE), REMOTE),
         ("xscreensaver", "", ":0", 1000, None, Facts(owner=HERE), LOCAL),
         ("xscreensaver", "", ":0", 1000, None, Facts(owner=BOTH), REMOTE),
         ("xscreensaver", "", ":0", 1000, None, UNKNOWN, REMOTE),
