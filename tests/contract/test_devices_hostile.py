@@ -143,7 +143,8 @@ class TestTime:
         ):
             other.until(Asserted)
             session.until(Described)
-            assert outcome(session) in (Failure.SILENT, Failure.NOT_TOUCHED)
+            # BUSY where the other session was the first to have it.
+            assert outcome(session) in (Failure.SILENT, Failure.NOT_TOUCHED, Failure.BUSY)
         assert 0 < most[0] < MAX_DATA
         wait_for("the end of the helpers", lambda: not bench.helpers())
         with bench.session(assertion(good[1])) as session:
