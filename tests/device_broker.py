@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fido2.hid import CtapHidDevice
 from fido2.hid.base import HidDescriptor
 
-from pam_mfa.devices import hid
+from pam_mfa.devices import hid, readers
 from pam_mfa.devices.base import Transport
 from pam_mfa.devices.line import Line
 from pam_mfa.devices.service import Broker, serve
@@ -68,6 +68,7 @@ def main() -> int:
     listener = socket.socket(fileno=0)
     if sys.argv[1:]:
         return Broker([Folder(sys.argv[1])], frozenset({0, os.getuid()})).serve(listener)
+    readers.PCSCD = os.environ.get("PCSCLITE_CSOCK_NAME", readers.PCSCD)
     return serve(listener)
 
 

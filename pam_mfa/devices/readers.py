@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,9 +14,12 @@ from .base import Transport
 from .helper import Child, fork
 from .line import Line
 
+PCSCD = "/run/pcscd/pcscd.comm"
+LOOK_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
 LISTER_SECONDS = 3600
 MAX_READERS = 16
+NO_CARDS = b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,12 @@ class CardPort:
 
 
 def watch_readers(line: Line) -> None:
-    """Work of the lister."""
+    """Work of the lister. What talks to pcscd is imported where there is one."""
+    if not os.path.exists(PCSCD):
+        line.tell(NO_CARDS)
+    while not os.path.exists(PCSCD):
+        if line.wait(LOOK_SECONDS):
+            return
     from .pcsc import tell_readers
 
     tell_readers(line)

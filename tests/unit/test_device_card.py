@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from smartcard import scard
 
-from pam_mfa.devices import pcsc
+from pam_mfa.devices import pcsc, readers
 from pam_mfa.devices.line import Line, Out, Stranger
-from pam_mfa.devices.readers import CardReaders
+from pam_mfa.devices.readers import CardReaders, watch_readers
 
 OK = scard.SCARD_S_SUCCESS
 SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80]
@@ -147,7 +150,23 @@ def test_bytes_may_be_signed(library: Scard, card: pcsc.Card) -> None:
     ids=["none", "two", "garbage", "long"],
 )
 def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
-    readers = CardReaders()
-    assert readers.ports() is None
-    readers._heard(said)
-    assert {(port.reader, port.count) for port in readers.ports() or ()} == known
+    cards = CardReaders()
+    assert cards.ports() is None
+    cards._heard(said)
+    assert {(port.reader, port.count) for port in cards.ports() or ()} == known
+
+
+def test_without_pcscd_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no cards, said at once; pcscd may still come."""
+    said: list[bytes] = []
+    monkeypatch.setitem(sys.modules, "pam_mfa.devices.pcsc", None)
+    monkeypatch.setattr(readers, "PCSCD", str(tmp_path / "comm"))
+    watch_readers(cast(Line, SimpleNamespace(tell=said.append, wait=lambda seconds: True)))
+    assert said == [b"\n"]
+
+    def comes(seconds: float) -> bool:
+        (tmp_path / "comm").touch()
+        return False
+
+    with pytest.raises(ImportError):
+        watch_readers(cast(Line, SimpleNamespace(tell=said.append, wait=comes)))
