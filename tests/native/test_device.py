@@ -221,7 +221,8 @@ def service(box: StubMachine, code: str = SERVE, **options: Any) -> subprocess.P
 @pytest.mark.parametrize("code", [SERVE, HANG], ids=["serves", "hangs"])
 def test_it_lives_as_long_as_the_service(box: StubMachine, number: int, code: str) -> None:
     process = service(box, code, env={"NOTIFY_SOCKET": "/run/x", "PCSCLITE_CSOCK_NAME": "/tmp/evil"})
-    [pid] = wait_for("the device service", lambda: devices(box))
+    told(process)  # of the two the second to come up
+    [pid] = devices(box)
     if code == SERVE:
         assert answers(box)
     with open(f"/proc/{pid}/environ", "rb") as environment:
