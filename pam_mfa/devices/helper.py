@@ -48,7 +48,13 @@ class Child:
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
-        self.process = os.pidfd_open(pid)
+        try:
+            self.process = os.pidfd_open(pid)
+        except OSError:  # there are no descriptors: nobody could say when it ends
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            connection.close()
+            raise
         self.connection = connection
         self.hung_up = False
 

@@ -25,7 +25,7 @@ from ..conversation import (
     Wait,
     Want,
 )
-from ..errors import PamMfaError, ProtocolError
+from ..errors import DeadlineError, PamMfaError, ProtocolError
 from ..origin import UNKNOWN
 
 T = TypeVar("T")
@@ -105,8 +105,11 @@ class Channel(Generic[T]):
             self._run(event)
 
     def stop(self, event: Aborted | Expired | PamMfaError) -> None:
-        """End the flow's wait, whatever it is. A flow that wants something after that is cut off."""
-        self.deliver(event)
+        """End the flow's wait, whatever it is. A flow that wants something after that is cut off.
+
+        The end of a session's time is an exception, so that no flow takes it for the end of one of its own waits.
+        """
+        self.deliver(DeadlineError("deadline") if isinstance(event, Expired) else event)
         if not self._over:
             self._end(ProtocolError("the flow went on after its session had ended"))
 

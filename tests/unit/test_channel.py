@@ -217,6 +217,18 @@ def test_stopping_ends_a_flow_with_what_it_makes_of_it(event: Aborted | Expired,
     assert isinstance(ends.one, end)
 
 
+def test_the_end_of_a_session_is_not_the_end_of_a_wait() -> None:
+    """What would come after a wait is not even looked at when the session's time is over."""
+
+    def waits() -> Flow:
+        event = yield Wait(None, 5)
+        return event
+
+    channel, ends = start(waits())
+    channel.stop(Expired())
+    assert isinstance(ends.one, DeadlineError)
+
+
 def test_a_flow_that_goes_on_after_its_session_has_ended_is_cut_off() -> None:
     cleaned = []
 

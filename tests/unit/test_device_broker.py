@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from machine import wait_for
 
-from pam_mfa.devices import errand, service as service_module
+from pam_mfa.devices import errand, helper, service as service_module
 from pam_mfa.devices.base import (
     MAX_CREDENTIAL_ID,
     MAX_CREDENTIALS,
@@ -391,3 +391,14 @@ class TestConfinement:
         (said, _) = all_of(List(5), work)
         assert isinstance(said, Described)
         assert said.versions == (str((0, 0)), str((MAX_DATA, MAX_DATA)))
+
+
+def test_a_helper_that_nobody_could_watch_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", exhausted)
+    with pytest.raises(OSError, match="Too many"):
+        helper.fork(lambda line: time.sleep(DEADLINE), 1, 30)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
