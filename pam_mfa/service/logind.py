@@ -14,6 +14,8 @@ from ..origin import Facts, Sessions
 # Sessions without anybody in front of them: of a user's service manager, of cron.
 UNATTENDED = frozenset({b"manager", b"manager-early", b"background", b"background-light"})
 
+ALL = -1  # also those that are closing: a session by ssh may run on
+
 
 class Logind:
     """Answers from logind's files.
@@ -40,7 +42,7 @@ class Logind:
                 return Facts(peer_remote=True)
             if self._on_seat(session):
                 return Facts(peer_remote=False)
-        # A session in the background of its seat may be held from elsewhere (tmux): what else its owner has decides.
+        # Of a session in the background of its seat too, what else its owner has decides.
         owner = c_uint()
         if self._sd.sd_pid_get_owner_uid(c_int(pid), byref(owner)) >= 0:
             return Facts(owner=self._sessions(owner.value))
@@ -55,7 +57,8 @@ class Logind:
         return Sessions(any(map(self._on_seat, attended)), any(map(self._elsewhere, attended)))
 
     def _on_seat(self, session: bytes) -> bool:
-        return self._seat(session) and self._sd.sd_session_is_active(c_char_p(session)) > 0
+        """Active there, and not closing: what runs on after a logout (tmux) may be held from elsewhere."""
+        return self._seat(session) and self._text(self._sd.sd_session_get_state, c_char_p(session)) == b"active"
 
     def _elsewhere(self, session: bytes) -> bool:
         """Remote, or on no seat: what su, xrdp or a serial line opens is not marked remote, wherever it comes from."""
@@ -66,7 +69,7 @@ class Logind:
 
     def _names(self, uid: int) -> list[bytes]:
         names = POINTER(c_void_p)()
-        count = self._sd.sd_uid_get_sessions(uid, 0, byref(names))
+        count = self._sd.sd_uid_get_sessions(uid, ALL, byref(names))
         try:
             return [self._taken(names[index]) for index in range(max(count, 0))]
         finally:

@@ -23,13 +23,15 @@ UNKNOWN_SESSION = -6  # ENXIO
 HERE, AWAY, NONE = Sessions(seat=True, remote=False), Sessions(seat=False, remote=True), Sessions(False, False)
 
 
-def session(uid: int = ALICE, seat: str = "", active: bool = True, remote: bool = False, kind: str = "user") -> Any:
-    return {"uid": uid, "seat": seat, "active": active, "remote": remote, "kind": kind}
+def session(uid: int = ALICE, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user") -> Any:
+    return {"uid": uid, "seat": seat, "state": state, "remote": remote, "kind": kind}
 
 
 DESK = session(seat="seat0")
-BEHIND = session(seat="seat0", active=False)
+BEHIND = session(seat="seat0", state="online")
+LEFT = session(seat="seat0", state="closing")
 SSH = session(remote=True)
+LEFT_SSH = session(remote=True, state="closing")
 SERIAL = session()
 MANAGER = session(kind="manager")
 CRON = session(kind="background")
@@ -63,9 +65,9 @@ class Library:
         found = self.sessions.get(name.value.decode())
         return int(found["remote"]) if found else UNKNOWN_SESSION
 
-    def sd_session_is_active(self, name: Any) -> int:
+    def sd_session_get_state(self, name: Any, into: Any) -> int:
         found = self.sessions.get(name.value.decode())
-        return int(found["active"]) if found else UNKNOWN_SESSION
+        return self._hand(found["state"], into) if found else UNKNOWN_SESSION
 
     def sd_session_get_seat(self, name: Any, into: Any) -> int:
         found = self.sessions.get(name.value.decode())
@@ -76,7 +78,7 @@ class Library:
         return self._hand(found["kind"], into) if found else UNKNOWN_SESSION
 
     def sd_uid_get_sessions(self, uid: int, active: int, into: Any) -> int:
-        assert active == 0
+        assert active < 0
         names = [name for name, found in self.sessions.items() if found["uid"] == uid]
         array = cast(self.libc.malloc((len(names) + 1) * 8), POINTER(c_void_p))
         for index, name in enumerate(names):
@@ -104,7 +106,11 @@ class Library:
         ({"1": BEHIND}, "1", ALICE, Facts(owner=NONE)),
         ({"1": BEHIND, "2": SSH}, "1", ALICE, Facts(owner=AWAY)),
         ({"1": BEHIND, "3": session(BOB, "seat0")}, "1", ALICE, Facts(owner=NONE)),
+        ({"1": LEFT}, "1", ALICE, Facts(owner=NONE)),
+        ({"1": LEFT, "3": DESK}, "1", ALICE, Facts(owner=HERE)),
+        ({"1": LEFT, "2": SSH}, "1", ALICE, Facts(owner=AWAY)),
         # of a user's service manager: no session
+        ({"1": DESK, "2": LEFT_SSH}, None, ALICE, Facts(owner=Sessions(seat=True, remote=True))),
         ({"1": DESK}, None, ALICE, Facts(owner=HERE)),
         ({"1": DESK, "2": SSH}, None, ALICE, Facts(owner=Sessions(seat=True, remote=True))),
         ({"1": DESK, "2": SERIAL}, None, ALICE, Facts(owner=Sessions(seat=True, remote=True))),

@@ -51,5 +51,11 @@ def test_the_device_service_is_never_given_up_on() -> None:
     assert settings("pam-mfa-device.socket")["FileDescriptorName"] == "device"
 
 
+def test_the_service_sees_the_sessions_of_others() -> None:
+    """/proc/PID/cgroup of whoever asks, and /run/systemd/sessions and users."""
+    unit = settings("pam-mfad.service")
+    assert not {"ProtectProc", "ProcSubset", "TemporaryFileSystem", "InaccessiblePaths", "RootDirectory"} & unit.keys()
+
+
 def test_no_record_of_a_login_is_dropped_by_journald() -> None:
     assert settings("pam-mfad.service")["LogRateLimitIntervalSec"] == "0"

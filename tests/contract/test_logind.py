@@ -1,0 +1,109 @@
+"""The real libsystemd on logind's files, asked as the service's user: where a process is."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from machine import Machine
+from seats import Seats
+
+SYSTEM = "/system.slice/ssh.service"
+ASK = """
+from pam_mfa.service.logind import logind
+facts = logind().facts(int(sys.argv[1]), int(sys.argv[2]))
+seats = [(known.seat, known.remote) if known else None for known in (facts.owner, facts.user)]
+print(facts.peer_remote, *seats)
+"""
+
+
+class Place:
+    """A machine with sessions, and a process of root's in it, as sudo is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.seats = machine, Seats(machine)
+        self._process = machine.popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def facts(self, cgroup: str) -> str:
+        """What is known of the process in that cgroup, and where nobody's session asks, of alice."""
+        self.seats.put(self._process.pid, cgroup)
+        words = [str(self._process.pid), str(self.seats.uid("alice"))]
+        return self.machine.python(ASK, *words, user="pam-mfa").stdout.strip()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture
+def place(machine: Machine) -> Iterator[Place]:
+    place = Place(machine)
+    yield place
+    place.close()
+
+
+def test_a_session_at_a_seat(place: Place) -> None:
+    """Also with an ssh session of the same user elsewhere."""
+    desk = place.seats.open("1", "alice", seat="seat0")
+    place.seats.open("2", "alice", remote=True)
+    assert place.facts(desk) == "False None None"
+
+
+def test_a_session_by_ssh(place: Place) -> None:
+    """Also while its user sits at the host, and below it: tmux that was begun there."""
+    place.seats.open("1", "alice", seat="seat0")
+    ssh = place.seats.open("2", "alice", remote=True)
+    assert place.facts(ssh) == "True None None"
+    assert place.facts(f"{ssh}/below") == "True None None"
+
+
+def test_a_session_on_no_seat(place: Place) -> None:
+    place.seats.open("1", "alice", seat="seat0")
+    assert place.facts(place.seats.open("c2", "alice")) == "True None None"
+
+
+def test_a_session_that_logind_does_not_know(place: Place) -> None:
+    uid = place.seats.uid("alice")
+    assert place.facts(f"/user.slice/user-{uid}.slice/session-77.scope") == "True None None"
+
+
+def test_a_session_in_the_background(place: Place) -> None:
+    behind = place.seats.open("1", "alice", seat="seat0", state="online")
+    assert place.facts(behind) == "None (False, False) None"
+    place.seats.open("3", "alice", seat="seat0")
+    assert place.facts(behind) == "None (True, False) None"
+    place.seats.open("4", "alice", remote=True)
+    assert place.facts(behind) == "None (True, True) None"
+
+
+def test_a_session_that_is_left(place: Place) -> None:
+    """Its user has logged out, and tmux runs on."""
+    left = place.seats.open("1", "alice", seat="seat0", state="closing")
+    assert place.facts(left) == "None (False, False) None"
+    place.seats.open("2", "alice", remote=True, state="closing")
+    place.seats.open("3", "alice", seat="seat0")
+    assert place.facts(left) == "None (True, True) None"
+
+
+def test_a_terminal_of_the_users_service_manager(place: Place) -> None:
+    assert place.facts(place.seats.manager("alice")) == "None (False, False) None"
+    place.seats.open("9", "alice", kind="manager")
+    assert place.facts(place.seats.manager("alice")) == "None (False, False) None"
+    place.seats.open("1", "alice", seat="seat0")
+    assert place.facts(place.seats.manager("alice")) == "None (True, False) None"
+    assert place.facts(place.seats.manager("bob")) == "None (False, False) None"
+    place.seats.open("2", "alice", remote=True)
+    assert place.facts(place.seats.manager("alice")) == "None (True, True) None"
+
+
+def test_a_system_service(place: Place) -> None:
+    """A greeter, and the helper of polkit."""
+    assert place.facts(SYSTEM) == "None None (False, False)"
+    place.seats.open("1", "alice", seat="seat0")
+    assert place.facts(SYSTEM) == "None None (True, False)"
+
+
+def test_without_logind(place: Place) -> None:
+    place.machine.run(["/bin/rm", "-rf", "/run/systemd"])
+    assert place.facts(SYSTEM) == "None None (False, False)"
+    assert place.facts(place.seats.manager("alice")) == "None (False, False) None"
