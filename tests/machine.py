@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -270,6 +271,24 @@ class Machine:
             except OSError:
                 continue  # it ended meanwhile
         return found
+
+
+    def engines(self) -> list[int]:
+        """Ids of the engines; each one's device broker has the same command line and runs as somebody else."""
+        found = []
+        for pid in self.processes("pam-mfa-engine"):
+            with suppress(OSError):  # it ended meanwhile
+                if os.stat(f"/proc/{pid}").st_uid != self.uid("pam-mfa-device"):
+                    found.append(pid)
+        return found
+
+    def uid(self, user: str) -> int:
+        """Of one of the machine's users. Raises LookupError."""
+        for line in self.path("/etc/passwd").read_text().splitlines():
+            name, _, uid, *_ = line.split(":")
+            if name == user:
+                return int(uid)
+        raise LookupError(user)
 
 
 class Service:

@@ -196,7 +196,7 @@ def test_whoever_answers_is_killed_at_the_prompt(site: SiteMachine, section: str
     if site.side == "service":
         site.machine.service.kill()
     else:
-        (engine,) = site.machine.processes("pam-mfa-engine")
+        (engine,) = site.machine.engines()
         site.machine.run(["/bin/kill", "-KILL", str(engine)])
     ssh.type(site.alice.code())
     ssh.expect("Password: " if section == PASSWORD_AND_CODE else CODE)  # sshd lets its client try once more

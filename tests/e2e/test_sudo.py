@@ -134,7 +134,7 @@ def test_ctrl_c_while_the_service_is_silent(site: SiteMachine) -> None:
 
 def hang(site: SiteMachine) -> Callable[[int], bool]:
     """Stop whoever answers; returns what sends it another signal, where it is still there."""
-    pid = site.machine.service.pid if site.side == "service" else site.machine.processes("pam-mfa-engine")[0]
+    pid = site.machine.service.pid if site.side == "service" else site.machine.engines()[0]
     site.machine.run(["/bin/kill", "-STOP", str(pid)])
     return lambda number: site.machine.run(["/bin/kill", f"-{number}", str(pid)], check=False) is not None
 

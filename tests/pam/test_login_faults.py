@@ -135,7 +135,7 @@ def test_an_engine_that_dies_at_a_prompt_opens_nothing(
 ) -> None:
     host.begin("alice")
     host.prompt()
-    (engine,) = machine_of_people.processes(ENGINE)
+    (engine,) = machine_of_people.engines()
     end(engine, number)
     host.answer(alice.code())
     assert host.end().code == "AUTHINFO_UNAVAIL"
@@ -148,7 +148,7 @@ def test_an_engine_that_hangs_at_a_prompt_is_ended_with_the_login(
 ) -> None:
     host.begin("alice", service="brief")
     host.prompt()
-    (engine,) = machine_of_people.processes(ENGINE)
+    (engine,) = machine_of_people.engines()
     end(engine, signal.SIGSTOP)
     host.answer(alice.code())
     login = host.end()
@@ -195,7 +195,7 @@ def test_eight_engines_at_most(machine_of_people: Machine, alice: Person) -> Non
             host.prompt()
         late = hosts[-1].login("alice", alice.code())
         assert (late.code, late.prompts) == ("AUTHINFO_UNAVAIL", [])
-        assert len(machine_of_people.processes(ENGINE)) == ENGINES
+        assert len(machine_of_people.engines()) == ENGINES
         hosts[0].answer(alice.code())
         assert hosts[0].end().code == "SUCCESS"
         assert hosts[-1].login("alice", alice.code()).code == "SUCCESS"

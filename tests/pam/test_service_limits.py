@@ -104,12 +104,14 @@ def test_when_all_places_are_taken_roots_hosts_are_still_served(served: Machine,
 def test_without_a_free_descriptor_callers_wait_and_nothing_is_lost(served: Machine, alice: Person) -> None:
     """EMFILE: the loop goes on, and takes the next as soon as one has left."""
     assert login(served, alice, alice.code()) is Outcome.GRANTED
+    wait_for("its record", lambda: len(records(served)) == 1)  # the log's socket is open by now
     limit = descriptors(served) + 4
     served.service.stop()
     served.write("/run/few/pam-mfad", f"#!/bin/sh\nulimit -n {limit}\nexec {served.service.program}\n", 0o755)
     served.service.program = "/run/few/pam-mfad"
     served.service.start()
     assert login(served, alice, alice.code()) is Outcome.GRANTED
+    wait_for("its record", lambda: len(records(served)) == 2)
     waiting = call_all(served, "priv", [0] * 12)
     for one in waiting:
         one.hello("alice", alice.uid)
@@ -127,6 +129,7 @@ def test_without_a_free_descriptor_callers_wait_and_nothing_is_lost(served: Mach
 
 def test_descriptors_come_back(served: Machine, alice: Person) -> None:
     assert login(served, alice, alice.code()) is Outcome.GRANTED
+    wait_for("its record", lambda: len(records(served)) == 1)
     wait_for("the sessions to end", lambda: sessions(served) == 0)
     before = descriptors(served)
     for _ in range(4):
