@@ -272,7 +272,6 @@ class Machine:
                 continue  # it ended meanwhile
         return found
 
-
     def engines(self) -> list[int]:
         """Ids of the engines; each one's device broker has the same command line and runs as somebody else."""
         found = []
