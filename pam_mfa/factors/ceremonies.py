@@ -182,7 +182,7 @@ def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
     try:
         demand(isinstance(reply, MadeReply), "malformed")
         head, material = _check_made(request, held, reply, place)
-        confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue)
+        confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue, reply)
         demand(confirmed.to > head.sign_count or confirmed.to == head.sign_count == 0, "sign_count")
     except Unproven as bad:
         yield from hang_up()
@@ -216,14 +216,14 @@ def _material(request: Make, head: Head, new: Attested, reply: MadeReply) -> Mat
 
 
 def _confirm(
-    enrolment: Enrolment, factor: str, material: Material, verification: Verification, before: Dialogue
+    enrolment: Enrolment, factor: str, material: Material, verification: Verification, before: Dialogue, made: MadeReply
 ) -> Steps[Count]:
-    """One assertion with the new credential. The PIN that was given a moment ago is given again. Raises Unproven."""
+    """One assertion with the new credential; the device that made it gets its PIN once more. Raises Unproven."""
     credential = enrolment.credential(factor, material.pack())
     held = {material.credential_id: (credential, material)}
     question = Question(client_data_hash(enrolment.place, enrolment.session), held, verification, enrolment.place)
     dialogue = Dialogue(question.request(), CONFIRM, {}, enrolment.now, 2 * HALF)
-    dialogue.pin = before.pin
+    dialogue.follow(before, made)
     reply = yield from _answer(dialogue)
     demand(isinstance(reply, Asserted), "malformed")
     return question.check(reply)[1]

@@ -24,6 +24,7 @@ from ..devices.base import (
     Request,
     Strange,
     Touch,
+    Transport,
 )
 from ..errors import ProtocolError
 from ..throttle import Instant
@@ -100,8 +101,10 @@ class Dialogue:
         """Why there is no answer, and what to do: one line for the user."""
         self.reason = "no_key"
         """The same in one word, for the log."""
-        self.pin: str | None = None
-        """The PIN that was given, for a request that follows this one."""
+        self._pins: dict[int, str] = {}
+        self._maker: tuple[Transport, str] | None = None
+        self._given = ""
+        self._claims: dict[int, tuple[Transport, str]] = {}
         self._request: Request | Followup | None = request
         self._holders_known = isinstance(request, Assert)
         self._cue, self._labels, self._now, self._half = cue, labels, now, half
@@ -141,6 +144,14 @@ class Dialogue:
     def refuse(self) -> None:
         """The last answer did not prove anything; other devices may still give theirs."""
         self._refused = True
+
+    def follow(self, before: Dialogue, made: Made) -> None:
+        """The PIN that made a credential in the request before this one is good for the same device once more.
+
+        Any device can say that it holds the new credential, and want the PIN: where it is not connected and called as
+        the maker is, or the maker had no PIN, the user is asked.
+        """
+        self._maker, self._given = (made.transport, made.name), before._pins.get(made.device, "")
 
     def _left(self) -> float:
         undecided = self._wanting and not (self._asked or self._choosing)
@@ -215,8 +226,9 @@ class Dialogue:
     def _hear(self, reply: object) -> Steps[bool]:
         """Whether to go on after a reply that is no answer."""
         match reply:
-            case Holds(device=device, credential_ids=ids):
+            case Holds(device=device, transport=transport, name=name, credential_ids=ids):
                 assertion.load()
+                self._claims[device] = transport, name
                 self._names[device] = tuple(self._labels[i] for i in ids if i in self._labels)
             case Strange():
                 pass
@@ -251,10 +263,10 @@ class Dialogue:
     # --------------------------------------------------------------------------------------------------- PIN
 
     def _pin_wanted(self, wanted: PinWanted) -> Steps[bool]:
-        again = self.pin is not None and wanted.reason is not PinReason.WRONG and not self._asked
-        if again:  # given for the request before this one
+        maker = self._maker is not None and self._claims.get(wanted.device) == self._maker
+        if self._given and maker and wanted.reason is not PinReason.WRONG and not self._asked:
             self._asked = True
-            self._request = Pin(wanted.device, self.pin or "")
+            self._request = Pin(wanted.device, self._given)
             return True
         if self._asked:  # once per login, whichever device it was for (K16)
             return self._over("pin_wrong", WORDS[Failure.PIN_WRONG])
@@ -281,11 +293,12 @@ class Dialogue:
         tries = f" ({wanted.tries} tries left)" if wanted and wanted.tries < UNKNOWN_TRIES else ""
         typed = yield from ask(f"{lead}PIN of your security key{self._named({device: None})}{tries}: ")
         self._wanting.clear()
-        self.pin = _normal(typed)
-        if self.pin is None:
+        pin = _normal(typed)
+        if pin is None:
             return self._over("pin_form", BAD_PIN)
         self._restart()
-        self._request = Pin(device, self.pin)
+        self._pins[device] = pin
+        self._request = Pin(device, pin)
         return True
 
 

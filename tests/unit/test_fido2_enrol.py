@@ -31,6 +31,7 @@ from pam_mfa.devices.base import (
     Asserted,
     Failed,
     Failure,
+    Holds,
     Idle,
     Made as MadeReply,
     Make,
@@ -191,6 +192,38 @@ def test_the_pin_is_asked_once_for_both(key: SoftKey) -> None:
     assert world.asked == ["PIN of your security key (8 tries left): "]
     assert [request for request in requests(world) if isinstance(request, Pin)] == [Pin(1, "1234")] * 2
     assert material.verified
+
+
+def claims(transport: Transport, device: int, name: str) -> Callable[[Any], Event]:
+    """What a device says that claims to hold the new credential."""
+    return lambda request: DeviceReply(Holds(device, transport, name, (request.wanted[0].credential_id,)))
+
+
+@pytest.mark.parametrize(
+    ("transport", "name"), [(Transport.USB, "Evil Key"), (Transport.NFC, "Soft Key"), (Transport.USB, "")]
+)
+def test_another_device_does_not_get_the_pin_of_the_one_that_made_it(transport: Transport, name: str) -> None:
+    """It says that it holds the new credential, and wants the PIN: its user is asked."""
+    key = SoftKey(verifies=True)
+    first, other = DeviceReply(PinWanted(1, PinReason.FIRST, 8)), DeviceReply(PinWanted(2, PinReason.FIRST, 5))
+    steps = [first, Expired(), key.make, claims(transport, 2, name), other, key.sign]
+    _, _, world = run(steps, enrolment(STRICT), answers=["1234", "5678"])
+    assert len(world.asked) == 2
+    assert [request for request in requests(world) if isinstance(request, Pin)] == [Pin(1, "1234"), Pin(2, "5678")]
+
+
+def test_a_device_that_does_not_say_what_it_holds_gets_no_pin_of_before() -> None:
+    key = SoftKey(verifies=True)
+    wanted = DeviceReply(PinWanted(1, PinReason.FIRST, 8))
+    _, _, world = run([wanted, Expired(), key.make, wanted, key.sign], enrolment(STRICT), ["1234", "5678"])
+    assert [request for request in requests(world) if isinstance(request, Pin)] == [Pin(1, "1234"), Pin(1, "5678")]
+
+
+def test_a_pin_that_was_given_to_another_device_than_the_maker_is_asked_for_again() -> None:
+    key = SoftKey(2, verifies=True)
+    wanted, second = DeviceReply(PinWanted(1, PinReason.FIRST, 8)), DeviceReply(PinWanted(2, PinReason.FIRST, 8))
+    _, _, world = run([wanted, Expired(), key.make, key.holds, second, key.sign], enrolment(STRICT), ["1234", "5678"])
+    assert [request for request in requests(world) if isinstance(request, Pin)] == [Pin(1, "1234"), Pin(2, "5678")]
 
 
 def test_who_makes_it_has_a_minute_and_hears_of_it_again(key: SoftKey) -> None:
