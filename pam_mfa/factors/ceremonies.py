@@ -100,7 +100,8 @@ class Question:
         return credential, Count(credential.id, head.sign_count, self.place.fido2.clone is Clone.WARN)
 
     def _check_flags(self, head: Head, material: Material) -> None:
-        demand(head.verified or self.verification is not Verification.REQUIRED, "uv_missing")
+        required = material.demanding or self.verification is Verification.REQUIRED
+        demand(head.verified or not required, "uv_missing")
         demand(material.synced is None or head.synced is material.synced, "backup_eligibility")
         demand(not head.synced or self.place.fido2.synced is Synced.ALLOW, "synced")
 
@@ -112,7 +113,7 @@ def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
     question = Question(
         client_data_hash(place, ceremony.session),
         {material.credential_id: (credential, material) for credential, material in pairs},
-        Verification[place.rule.user_verification.name],
+        _verification(place, [material for _, material in pairs]),
         place,
     )
     labels = {material.credential_id: credential.label for credential, material in pairs}
@@ -122,6 +123,14 @@ def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
     if proof is None and dialogue.words:
         yield from warn(dialogue.words)
     return proof
+
+
+def _verification(place: Place, held: Sequence[Material]) -> Verification:
+    """What the devices are asked for: one thing for all. What a credential has to bring is for `check` to say."""
+    ruled = Verification[place.rule.user_verification.name]
+    if ruled is Verification.REQUIRED or all(material.demanding for material in held):
+        return Verification.REQUIRED
+    return Verification.PREFERRED if any(material.demanding for material in held) else ruled
 
 
 def _first(ceremony: Ceremony, factor: str, question: Question, dialogue: Dialogue) -> Steps[Proof | None]:

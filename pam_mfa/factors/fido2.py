@@ -52,6 +52,16 @@ class Material:
     discoverable: bool = False
     synced: bool | None = None
 
+    @property
+    def imported(self) -> bool:
+        """Whether another program enrolled it."""
+        return self.synced is None
+
+    @property
+    def demanding(self) -> bool:
+        """Whether its user has to be verified whatever the rule says: so it was with the program that enrolled it."""
+        return self.imported and self.verified
+
     def pack(self) -> bytes:
         """The credential's material."""
         flags = _VERIFIED * self.verified | _DISCOVERABLE * self.discoverable

@@ -91,7 +91,7 @@ def _key(name: str, parts: Sequence[str], parties: RelyingParties) -> tuple[Impo
 def note(options: Iterable[str]) -> str:
     """What will be different from what pam_u2f did with a key of these options."""
     if {"verification", "pin"} & set(options):
-        return 'its PIN or fingerprint is asked for where user_verification = "required"'
+        return "its PIN or fingerprint is asked for, whatever user_verification says"
     return "" if "presence" in options else "has to be touched from now on"
 
 

@@ -21,7 +21,7 @@ from vdev.keys import Keys
 
 from pam_mfa import importing
 from pam_mfa.cli.takeover import sheet
-from pam_mfa.config import LocalKey, Rule, Settings, UserVerification
+from pam_mfa.config import LocalKey, Rule, Settings
 from pam_mfa.conversation import DeviceReply, DeviceTouch, Event, Expired, HangUp, Shown, Wait, Want
 from pam_mfa.devices.base import Choose, Idle, Pin, Touch
 from pam_mfa.enroll import Caller, Desk
@@ -149,8 +149,7 @@ def test_two_keys_of_one_user(nodes: Bench, hidraw_keys: Keys, store: SqliteStor
 def test_a_key_that_was_enrolled_with_its_pin(nodes: Bench, hidraw_keys: Keys, store: SqliteStore) -> None:
     nodes.key("blue", pin=PIN)
     take_over(store, pamu2fcfg(hidraw_keys, "--pin-verification", typed=f"{PIN}\n"))
-    required = Rule(local_key=LocalKey.ALWAYS, user_verification=UserVerification.REQUIRED)
-    verdict, world = log_in(nodes, store, required, PIN)
+    verdict, world = log_in(nodes, store, RULE, PIN)
     assert verdict.outcome is Outcome.GRANTED, world.wants
     assert len(world.asked) == 1
     assert "PIN" in world.asked[0]

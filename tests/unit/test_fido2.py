@@ -254,6 +254,42 @@ WRONG: dict[str, tuple[dict[str, Any], Place, str]] = {
 }
 
 
+IMPORTED: dict[str, Any] = {"synced": None, "verified": True, "user_handle": b""}
+
+
+@pytest.mark.parametrize("ruled", UserVerification)
+def test_an_imported_key_that_was_verified_has_to_be_under_every_rule(ruled: UserVerification) -> None:
+    """What pam_u2f has as +pin: its user gave a PIN at every login, and goes on doing so."""
+    key, place = SoftKey(verifies=True), replace(PLACE, rule=Rule(user_verification=ruled))
+    of = account(enrolled(key, **IMPORTED))
+    proof, world, ceremony = run(of, [reply(key, flags=UP), Expired()], ("fido2",), place)
+    assert (proof, ceremony.reason) == (None, "uv_missing")
+    request = next(want.request for want in world.wants if isinstance(want, Wait))
+    assert isinstance(request, Assert)
+    assert request.verification is Verification.REQUIRED
+    assert run(of, [key.sign], ("fido2",), place)[0] is not None
+
+
+def test_other_keys_of_the_same_account_are_asked_if_they_can() -> None:
+    blue, red = SoftKey(verifies=True), SoftKey(2)
+    of = account(enrolled(blue, **IMPORTED), enrolled(red, "red"))
+    proof, world, _ = run(of, [reply(blue, flags=UP), red.sign])
+    request = next(want.request for want in world.wants if isinstance(want, Wait))
+    assert isinstance(request, Assert)
+    assert request.verification is Verification.PREFERRED
+    assert proof is not None
+    assert proof.label == "red"
+
+
+@pytest.mark.parametrize("material", [{"synced": None, "verified": False}, {"synced": False, "verified": True}])
+def test_no_other_key_has_to_be_verified(key: SoftKey, material: dict[str, Any]) -> None:
+    proof, world, _ = run(account(enrolled(key, **material)), [key.sign])
+    request = next(want.request for want in world.wants if isinstance(want, Wait))
+    assert isinstance(request, Assert)
+    assert request.verification is Verification.DISCOURAGED
+    assert proof is not None
+
+
 @pytest.mark.parametrize(("how", "place", "reason"), WRONG.values(), ids=WRONG)
 def test_an_answer_that_does_not_verify_counts_and_others_go_on(
     key: SoftKey, how: dict[str, Any], place: Place, reason: str
