@@ -1,13 +1,27 @@
-"""The real libsystemd on logind's files, asked as the service's user: where a process is."""
+"""The real libsystemd on logind's files, asked as the service's user; and who service and engine ask for."""
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from doors import DEADLINE, DOORS, EngineDoor, LoopDoor, opened
+from flows import ALICE, totp
+from keyflows import enrolled
 from machine import Machine
 from seats import Seats
+from softkey import SoftKey
+from stores import SEALER, discard, enrol, make
+
+from pam_mfa.conversation import Locate, Located
+from pam_mfa.origin import Facts
+from pam_mfa.service import system
+from pam_mfa.store.sqlite import SqliteStore
 
 SYSTEM = "/system.slice/ssh.service"
 ASK = """
@@ -107,3 +121,43 @@ def test_without_logind(place: Place) -> None:
     place.machine.run(["/bin/rm", "-rf", "/run/systemd"])
     assert place.facts(SYSTEM) == "None None (False, False)"
     assert place.facts(place.seats.manager("alice")) == "None (False, False) None"
+
+
+# Service and engine
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LoopDoor | EngineDoor]:
+    """alice has a key and a phone, and no device service runs: whoever is offered the key is told so."""
+    path = make(tmp_path / "state")
+    store = SqliteStore(path, SEALER)
+    store.prepare(["fido2", "totp"])
+    enrol(store, enrolled(SoftKey()), totp())
+    discard(store)
+    with opened(request.param, path) as one:
+        yield one
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_peer_is_asked_for(door: LoopDoor | EngineDoor, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int | None, int]] = []
+
+    def locate(want: Locate, link: socket.socket) -> Located:
+        asked.append((want.uid, system.peer_uid(link)))
+        return Located(Facts(peer_remote=remote))
+
+    monkeypatch.setattr(system, "locate", locate)
+    one = door.call().hello("alice", ALICE, ruser="alice")
+    assert one.prompt() == "Verification code: "
+    assert any(b"Security keys cannot be used now" in text for _, text in one.seen) is not remote
+    assert asked == [(ALICE, os.getuid())]
+
+
+def test_a_logind_that_hangs_offers_no_key(door: LoopDoor | EngineDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(system, "LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr(system, "locate", lambda want, link: free.wait(DEADLINE) and Located(Facts(peer_remote=False)))
+    one = door.call().hello("alice", ALICE, ruser="alice")
+    assert one.prompt() == "Verification code: "
+    assert not any(b"ecurity key" in text for _, text in one.seen)
+    free.set()
