@@ -12,7 +12,7 @@ from .audit import Fields, Log, Record, render, render_alert, render_lost
 
 QUEUE_SIZE = 1000
 # The thread lets records gather for a moment: woken for each, it would take the interpreter from logins.
-LINGER_SECONDS = 0.01
+LINGER_SECONDS = 0.1
 
 Callback = Callable[[bool], None]
 
