@@ -8,18 +8,17 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
-from .conversation import Steps, ask, commit, read, show
+from .conversation import Steps, ask, commit, show
 from .credentials import root_only
 from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.assertion import Unproven, public_key
-from .factors.fido2 import Material
+from .factors.fido2 import Material, credential_name, other_owner
 from .importers.base import Imported, Unusable, check_id, check_rp_id
 from .importers.publickey import NAMES
-from .store.base import Account, Credential, Enrol, FindOwners
+from .store.base import Account, Credential, Enrol
 
 FACTOR = "fido2"
 STEMS = {"pam_u2f": "pam_u2f key", "passkey": "passkey"}
@@ -35,11 +34,6 @@ def check_import(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 def apply_import(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: enrol one account's keys in one transaction, all or none; those that it has stay as they are."""
     yield from _import(desk, args, apply=True)
-
-
-def credential_name(credential_id: bytes) -> str:
-    """Our id of an imported credential: the same for the same key, so that a second owner is found."""
-    return sha256(credential_id).hexdigest()[:32]
 
 
 def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
@@ -112,12 +106,9 @@ def _bytes(text: str) -> bytes:
 
 def _alone(desk: Desk, keys: Sequence[Imported]) -> Steps[None]:
     """Sub-flow: nobody else has one of these (K07). Raises RefusedError."""
-    names = tuple(credential_name(key.credential_id) for key in keys)
-    for _, uid, user in (yield from read(FindOwners(names))):
-        if uid != desk.caller.uid:
-            raise RefusedError(
-                "refused", f"nothing was changed: {user} has one of these keys; --shared gives it to both"
-            )
+    owner = yield from other_owner(desk.caller.uid, (key.credential_id for key in keys))
+    if owner is not None:
+        raise RefusedError("refused", f"nothing was changed: {owner} has one of these keys; --shared gives it to both")
 
 
 def _credentials(desk: Desk, account: Account, keys: Sequence[Imported], stem: str) -> list[Credential]:

@@ -52,6 +52,7 @@ from pam_mfa.store.base import (
     Count,
     Credential,
     FindAccount,
+    FindOwners,
     Operation,
     Query,
     Store,
@@ -135,6 +136,9 @@ class Memory:
     def read(self, query: Query) -> Any:
         if self.broken:
             raise self.broken
+        if isinstance(query, FindOwners):
+            held = [c for account in self.accounts.values() for c in account.credentials]
+            return tuple((c.id, c.uid, c.user) for c in held if c.id in query.credentials)
         assert isinstance(query, FindAccount)
         account = self.accounts.get(query.uid, Account(query.uid, query.user))
         if account.user != query.user:

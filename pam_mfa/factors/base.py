@@ -112,7 +112,7 @@ class Enrolment:
 
     Args:
         uid, user: its owner.
-        id: 32 hex digits, fresh.
+        id: 32 hex digits, fresh; for a factor that has no better one.
         label: what its user calls it.
         host: this host's name as authenticator apps show it.
         now: reads both clocks.

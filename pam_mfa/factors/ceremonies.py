@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -30,7 +30,7 @@ from ..store.base import Count, Credential
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
 from .base import Ceremony, Enrolment, Made, Place, comparable, settle
 from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
-from .fido2 import Material
+from .fido2 import Material, credential_name, other_owner
 
 REQUEST_SECONDS = 180  # the session ends it before that
 NONCE_BYTES = 32
@@ -53,7 +53,8 @@ CONFIRM = Cue(
 )
 NO_PASSKEYS = "This credential can leave its device, and the settings refuse that: use another security key."
 NOT_VERIFIED = "The security key did not ask for its PIN or a fingerprint, and one is needed: use another one."
-REFUSALS = {"synced": NO_PASSKEYS, "uv_missing": NOT_VERIFIED, "known": WORDS[Failure.EXCLUDED]}
+TAKEN = "What that security key made belongs to another account: use another one."
+REFUSALS = {"taken": TAKEN, "synced": NO_PASSKEYS, "uv_missing": NOT_VERIFIED, "known": WORDS[Failure.EXCLUDED]}
 
 
 def client_data_hash(place: Place, session: str) -> bytes:
@@ -191,13 +192,15 @@ def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
     try:
         demand(isinstance(reply, MadeReply), "malformed")
         head, material = _check_made(request, held, reply, place)
+        demand((yield from other_owner(enrolment.uid, [material.credential_id])) is None, "taken")
         confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue, reply)
         demand(confirmed.to > head.sign_count or confirmed.to == head.sign_count == 0, "sign_count")
     except Unproven as bad:
         yield from hang_up()
         raise _refused(REFUSALS.get(bad.reason, WORDS[Failure.NONSENSE])) from None
     yield from hang_up()
-    return Made(enrolment.credential(factor, material.pack(), confirmed.to))
+    credential = enrolment.credential(factor, material.pack(), confirmed.to)
+    return Made(replace(credential, id=credential_name(material.credential_id)))
 
 
 def _check_made(request: Make, held: Sequence[Material], reply: Any, place: Place) -> tuple[Head, Material]:

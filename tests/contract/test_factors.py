@@ -75,6 +75,11 @@ class Row(ABC):
     def wrong(self) -> Given:
         """An answer of the right form that is not right."""
 
+    @property
+    def id(self) -> str:
+        """Of what alice enrolled: the one that she was given, unless the factor knows a better one."""
+        return f"{ALICE:032x}"
+
     def unspent(self, given: Given) -> Given:
         """The answer that `right` gave, for another session: a code is one for any."""
         return given
@@ -137,6 +142,11 @@ class Fido2Row(Row):
     def right(self) -> Given:
         self.secrets = [id_.hex() for id_ in self.key.keys] + [handle.hex() for handle in self.key.handles.values()]
         return {"device": [self.key.holds, self.key.touch, once(self.key.sign)]}
+
+    @property
+    def id(self) -> str:
+        (id_,) = self.key.keys
+        return sha256(id_).hexdigest()[:32]
 
     def unspent(self, given: Given) -> Given:
         return self.right()
@@ -225,7 +235,7 @@ def test_a_name_is_a_word_that_settings_and_commands_can_use() -> None:
 def test_what_is_made_belongs_to_its_owner_and_is_not_yet_stored(row: Row) -> None:
     credential = row.credential
     assert (credential.uid, credential.user, credential.factor) == (ALICE, "alice", row.name)
-    assert (credential.id, credential.label) == (f"{ALICE:032x}", "its name")
+    assert (credential.id, credential.label) == (row.id, "its name")
     assert credential.created == row.clock.wall
     assert credential.used is None
     assert row.world is not None

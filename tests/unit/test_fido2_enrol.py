@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import ALICE, FACTORS, SESSION, Clock, Memory, World
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World
 from keyflows import PLACE, enrolled
 from softkey import BE, BS, UP, UV, SoftKey
 from stores import SEALER, discard, make
@@ -48,7 +49,7 @@ from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import AbortedError, ProtocolError, RefusedError
 from pam_mfa.factors.assertion import ALGORITHMS
 from pam_mfa.factors.base import Enrolment, Place
-from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED
+from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED, TAKEN
 from pam_mfa.factors.dialogue import BAD_PIN, NO_KEY, NO_SERVICE, NOT_TOUCHED, WORDS
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.store.base import Credential, FindAccount
@@ -310,6 +311,21 @@ def test_a_key_that_makes_a_credential_which_is_known_already(key: SoftKey) -> N
     old = enrolled(SoftKey(2))
     known = Material.unpack(old.material).credential_id
     assert refused([made(key, credential_id=known)], enrolment(held=(old,))) == WORDS[Failure.EXCLUDED]
+
+
+def test_a_credential_that_somebody_else_has_enrolled(store: SqliteStore, key: SoftKey) -> None:
+    """K07: our id of a credential is the key's own, hashed, so that its second owner is found."""
+    World(store, device=whole(key)).run(enroll(desk(peer=0), {"factor": "fido2"}))
+    (mine,) = store.read(FindAccount(ALICE, "alice")).of("fido2")
+    known = Material.unpack(mine.material).credential_id
+    assert mine.id == sha256(known).hexdigest()[:32]
+    bob = Desk(Caller(SESSION, 0, BOB, "bob", "host.example"), Settings(), FACTORS, Clock())
+    world = World(store, device=[made(key, credential_id=known), key.sign])
+    with pytest.raises(RefusedError) as caught:
+        world.run(enroll(bob, {"factor": "fido2"}))
+    assert caught.value.message == f"nothing was enrolled. {TAKEN}"
+    assert world.wants[-1] == HangUp()
+    assert store.read(FindAccount(BOB, "bob")).credentials == ()
 
 
 @pytest.mark.parametrize(

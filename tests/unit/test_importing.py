@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Response, World, recovery, totp
 from hypothesis import given, settings as hypothesis_settings, strategies as st
+from softkey import SoftKey
 from stores import SEALER, discard, enrol, make
 
 from pam_mfa import importing
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Answer, Commit, Read, Want
-from pam_mfa.enroll import Caller, Desk
+from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import AbortedError, RefusedError, StoreError
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.importers import publickey
@@ -148,6 +149,17 @@ def test_a_key_that_somebody_else_has_is_refused_unless_it_is_to_be_shared(store
     for not_true in (1, "true", None):
         refused(store, sheet(key()), apply=apply, shared=not_true)
     run(store, sheet(key()), shared=True)
+    assert len(held(store)) == 1
+
+
+def test_a_key_that_somebody_else_enrolled_here_is_refused_unless_it_is_to_be_shared(store: SqliteStore) -> None:
+    """K07."""
+    blue = SoftKey()
+    bob = Desk(Caller(SESSION, 0, BOB, "bob", "host"), Settings(), FACTORS, Clock())
+    World(store, device=[blue.make, blue.sign]).run(enroll(bob, {"factor": "fido2"}))
+    (id_,) = blue.keys
+    assert "bob" in refused(store, sheet(key(id_))).message
+    run(store, sheet(key(id_)), shared=True)
     assert len(held(store)) == 1
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "packaging/manual/keys.md").read_text()
 MORE = (
     dialogue.NO_SERVICE, dialogue.NO_KEY, dialogue.NOT_ACCEPTED, dialogue.BAD_PIN, ceremonies.NO_PASSKEYS,
-    ceremonies.NOT_VERIFIED,
+    ceremonies.NOT_VERIFIED, ceremonies.TAKEN,
 )  # fmt: skip
 
 
