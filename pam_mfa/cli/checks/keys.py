@@ -38,15 +38,16 @@ def judge(rp_id: str, found: list[tuple[Account, Record]]) -> Iterator[Finding]:
         rp_id: the relying party id of new credentials.
         found: (whose, credential record of `list`).
     """
-    others = Counter(str(record["details"]["rp_id"]) for _, record in found)
+    # Imported keys are bound to what another program chose, and nothing is known of their syncing.
+    own = [str(record["details"]["rp_id"]) for _, record in found if record["details"]["synced"] is not None]
+    others = Counter(own)
     del others[rp_id]
     for other, count in sorted(others.items()):
-        if "://" not in other:  # of pam_u2f, imported: those are what they are
-            yield warn(
-                SUBJECT,
-                f"{count} bound to {other}, new ones to {rp_id}; they go on working",
-                f'if that is a mistake, set rp_id = "{other}" in [fido2] of /etc/pam-mfa/config.toml',
-            )
+        yield warn(
+            SUBJECT,
+            f"{count} bound to {other}, new ones to {rp_id}; they go on working",
+            f'if that is a mistake, set rp_id = "{other}" in [fido2] of /etc/pam-mfa/config.toml',
+        )
     suspects = [(account, record) for account, record in found if record["details"]["suspect"] is True]
     for account, record in suspects:
         yield warn(
@@ -55,8 +56,8 @@ def judge(rp_id: str, found: list[tuple[Account, Record]]) -> Iterator[Finding]:
             f"ask its owner; then pam-mfa unlock {account.name}, or remove it: "
             f"pam-mfa remove --user {account.name} {str(record['id'])[:8]}",
         )
-    if found and not suspects and others.total() == 0:
-        yield ok(SUBJECT, f"{len(found)} enrolled, bound to {rp_id}")
+    if own and not suspects and not others:
+        yield ok(SUBJECT, f"{len(own)} enrolled, bound to {rp_id}")
 
 
 def _keys(where: Paths, account: Account) -> list[Record]:

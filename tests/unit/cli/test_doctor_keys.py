@@ -19,7 +19,7 @@ ALICE, BOB = Account(1000, "alice"), Account(1001, "bob")
 
 
 def key(label: str = "blue nano", factor: str = "fido2", **details: Any) -> dict[str, Any]:
-    facts = {"rp_id": "example.org", "suspect": False} | details
+    facts = {"rp_id": "example.org", "suspect": False, "synced": False} | details
     return {"kind": "credential", "id": "ab" * 16, "factor": factor, "label": label, "details": facts}
 
 
@@ -39,8 +39,12 @@ def test_keys_of_another_name_are_counted_by_name() -> None:
     assert wrong(iter(found)) == [("security keys", "warn")] * 2
 
 
-def test_imported_keys_keep_the_name_that_pam_u2f_gave_them() -> None:
-    assert wrong(keys.judge("example.org", [(ALICE, key(rp_id="pam://host"))])) == []
+@pytest.mark.parametrize("rp_id", ["pam://host", "ssh:", "ipa.example.org"])
+def test_imported_keys_keep_the_name_that_another_program_gave_them(rp_id: str) -> None:
+    imported = (ALICE, key(rp_id=rp_id, synced=None))
+    assert list(keys.judge("example.org", [imported])) == []
+    (found,) = keys.judge("example.org", [imported, (BOB, key())])
+    assert (found.severity, found.found) == (Severity.OK, "1 enrolled, bound to example.org")
 
 
 def test_a_suspected_copy_names_its_owner_and_what_to_do() -> None:
