@@ -15,7 +15,7 @@ from .config import FirstEnrolment, Rule, Settings, UserVerification
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import Request, place, prove
+from .login import Request, is_device, place, prove
 from .store.base import Account, Enrol, FindAccount
 from .throttle import Instant
 
@@ -23,6 +23,7 @@ MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
 SERVICE = "pam-mfa"  # whose rule holds for changes
+AWAY = "a session from elsewhere may not use this host's security keys (setting local_key): do it there, or with sudo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     factor = desk.factors.get(wanted) if isinstance(wanted, str) else None
     if factor is None:
         raise RefusedError("invalid", f"choose a factor: {', '.join(desk.factors)}")
+    if is_device(factor):
+        yield from at_host(desk)
     account = yield from desk.account()
     if factor.name == "recovery":
         yield from permit(desk, account)
@@ -87,6 +90,18 @@ def renew_recovery(desk: Desk, account: Account) -> Steps[None]:
     """Flow: a fresh set of recovery codes; the old set ends with the same transaction."""
     made = yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))
     yield from _store(desk, account, [made], replace=frozenset({"recovery"}))
+
+
+def at_host(desk: Desk) -> Steps[None]:
+    """Sub-flow: the caller may use this host's own devices, as at a login. Raises RefusedError.
+
+    Whoever is elsewhere could have them blink and keep them busy, and enrol one by the touch of whoever sits there.
+    """
+    if desk.caller.peer_uid == 0:
+        return
+    here = yield from _place(desk, desk.factors.values())
+    if here.local is not True:
+        raise RefusedError("not_allowed", AWAY)
 
 
 def permit(desk: Desk, account: Account) -> Steps[None]:

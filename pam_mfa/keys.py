@@ -1,7 +1,7 @@
 """The flow that says what is plugged in.
 
-Whoever has an account may ask: it tells what `lsusb` tells, and how the device's PIN stands, but nothing of a
-credential, and it touches nothing. Asking again and again costs what the caps of the manage socket allow.
+Whoever sits at this host may ask, and root: it tells what `lsusb` tells, and how the device's PIN stands, but nothing
+of a credential, and it touches nothing. Asking again and again costs what the caps of the manage socket allow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from .conversation import DeviceGone, DeviceReply, Steps, Wait, expect, hang_up, show
 from .devices.base import Described, Failed, Idle, List
-from .enroll import Desk
+from .enroll import Desk, at_host
 from .errors import ProtocolError, RefusedError
 
 SECONDS = 5
@@ -25,6 +25,7 @@ MAX_WORDS, MAX_WORD = 16, 32
 
 def devices(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: one record for each device that is there."""
+    yield from at_host(desk)
     request: List | None = List(SECONDS)
     while True:
         event = yield Wait(request, SECONDS + 1)

@@ -76,7 +76,7 @@ def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Facto
     owner = request.uid if request.ruser else None
     items = (request.service, request.rhost, request.tty)
     facts = UNKNOWN
-    if rule.local_key is LocalKey.AUTO and any(map(_is_device, held)) and not surely_remote(*items):
+    if rule.local_key is LocalKey.AUTO and any(map(is_device, held)) and not surely_remote(*items):
         facts = yield from _whereabouts(request.uid)
     where = origin(*items, request.peer_uid, owner, facts)
     return Place(
@@ -100,7 +100,7 @@ def _whereabouts(uid: int | None) -> Steps[Whereabouts]:
 
 def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Factor]) -> Steps[Proof | None]:
     """Flow: offer the methods in their order until one is proven. Codes that follow each other share a prompt."""
-    for device, group in groupby((factors[name] for name in methods), key=_is_device):
+    for device, group in groupby((factors[name] for name in methods), key=is_device):
         run = tuple(group)
         if ceremony.tries <= 0:
             return None
@@ -122,7 +122,8 @@ def _codes(factors: Iterable[Factor]) -> tuple[CodeFactor, ...]:
     return tuple(cast("Iterable[CodeFactor]", factors))
 
 
-def _is_device(factor: Factor) -> bool:
+def is_device(factor: Factor) -> bool:
+    """Whether a factor is a DeviceFactor."""
     return hasattr(factor, "prove")
 
 

@@ -18,7 +18,7 @@ from flows import ALICE, CODES, NOBODY, recovery, totp
 from stores import SEALER, discard, enrol, make
 
 from pam_mfa import keys
-from pam_mfa.config import Rule, Unenrolled
+from pam_mfa.config import LocalKey, Rule, Settings, Unenrolled
 from pam_mfa.conversation import Checked, CheckPassword, LookedUp, LookUp
 from pam_mfa.devices.base import MAX_PACKET
 from pam_mfa.devices.client import Client
@@ -412,6 +412,7 @@ def test_users_leave_the_devices_to_logins(loop: LoopDoor, monkeypatch: pytest.M
         return loop.call("manage", uid).request("devices").done["error"] == "unavailable" and opened_lines.empty()
 
     monkeypatch.setattr(keys, "SECONDS", 180)
+    loop.ground.settings = Settings(policy=Rule(local_key=LocalKey.ALWAYS))
     loop.server.devices = connect
     asking = [asks(uid) for uid in (1, 1, 2, 2, 3, 3, 4)]
     assert refused(1)

@@ -59,7 +59,7 @@ def enrolled(site: SiteMachine, key: Key, pin: str = "") -> Key:
 
 
 def enrolled_by_root(site: SiteMachine, key: Key, name: str, pin: str = "") -> Key:
-    """A further key of alice's, without a proof by what she has."""
+    """A key of alice's, from wherever root is and without a proof by what she has."""
     key.inject(touch="manual")
     child = site.terminals.run([PAM_MFA, "enroll", "fido2", "--user", "alice", "--name", name], user=None)
     return _finish(child, key, pin)

@@ -12,7 +12,6 @@ from e2e.keyed import (
     WRONG_PIN,
     asked,
     console,
-    enrolled,
     enrolled_by_root,
     prepare_console,
     touched,
@@ -49,7 +48,7 @@ def test_of_two_keys_the_right_one_blinks(site: SiteMachine, keys: Keys) -> None
     site.start()
     red = keys.key("red", insert=False)
     red.inject(touch="never")
-    blue = enrolled(site, keys.key("blue"))
+    blue = enrolled_by_root(site, keys.key("blue"), NAME)
     blue.remove()
     red.insert()
     blue.insert()
@@ -63,7 +62,7 @@ def test_of_two_keys_the_right_one_blinks(site: SiteMachine, keys: Keys) -> None
 def test_a_wrong_pin_and_the_right_one(site: SiteMachine, keys: Keys) -> None:
     prepare_console(site)
     site.start(VERIFIED)
-    blue = enrolled(site, keys.key("blue", pin=PIN), PIN)
+    blue = enrolled_by_root(site, keys.key("blue", pin=PIN), NAME, PIN)
     login = log_in(site)
     login.answer(f'PIN of your security key "{NAME}" (8 tries left): ', WRONG_PIN)
     login.expect("That was not the PIN of the security key: try again.")
@@ -82,7 +81,7 @@ def test_two_keys_want_a_pin(site: SiteMachine, keys: Keys) -> None:
     """The touched one's is asked for. Here both take a while to say how many tries are left."""
     prepare_console(site)
     site.start(VERIFIED)
-    blue = enrolled(site, keys.key("blue", pin=PIN), PIN)
+    blue = enrolled_by_root(site, keys.key("blue", pin=PIN), NAME, PIN)
     red = enrolled_by_root(site, keys.key("red", pin=WRONG_PIN), "red", WRONG_PIN)
     for key in (blue, red):
         key.inject(think={CLIENT_PIN: 0.3})
@@ -100,7 +99,7 @@ def test_two_keys_want_a_pin(site: SiteMachine, keys: Keys) -> None:
 def test_pulled_out_and_plugged_in_again(site: SiteMachine, keys: Keys) -> None:
     prepare_console(site)
     site.start()
-    blue = enrolled(site, keys.key("blue"))
+    blue = enrolled_by_root(site, keys.key("blue"), NAME)
     login = log_in(site)
     login.expect(TOUCH)
     blue.wait_for_user()
@@ -118,7 +117,7 @@ def test_pulled_out_and_plugged_in_again(site: SiteMachine, keys: Keys) -> None:
 @pytest.mark.parametrize("section", [PASSWORD_AND_CODE, KEY_AND_CODE])
 def test_ssh_is_never_asked_for_a_key_of_this_host(site: SiteMachine, keys: Keys, section: str) -> None:
     site.start(section=section)
-    blue = enrolled(site, keys.key("blue"))
+    blue = enrolled_by_root(site, keys.key("blue"), NAME)
     ssh = site.ssh("/usr/bin/id", "-un", key=section == KEY_AND_CODE)
     ssh.answer(CODE, site.alice.code())
     assert ssh.ends_with(0) == "\r\nalice\r\n"
@@ -129,7 +128,7 @@ def test_ssh_is_never_asked_for_a_key_of_this_host(site: SiteMachine, keys: Keys
 def test_a_session_of_unknown_origin_is_not_asked(site: SiteMachine, keys: Keys) -> None:
     """It may have come by ssh: sudo's says nothing of that, and nobody else does here."""
     site.start()
-    blue = enrolled(site, keys.key("blue"))
+    blue = enrolled_by_root(site, keys.key("blue"), NAME)
     sudo = site.sudo()
     sudo.answer(CODE, site.alice.code())
     assert sudo.ends_with(0) == "\r\n0\r\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from e2e.keyed import CODE, ROOT, TOUCH, enrolled, touched
+from e2e.keyed import CODE, NAME, ROOT, TOUCH, enrolled_by_root, touched
 from e2e.site_machine import SiteMachine
 from e2e.terminals import Terminal
 from machine import PASSWORDS
@@ -25,7 +25,7 @@ def site(served_site: SiteMachine) -> SiteMachine:
 def blue(site: SiteMachine, served_keys: Keys) -> Key:
     """alice's key, on a site that has started."""
     site.start()
-    return enrolled(site, served_keys.key("blue"))
+    return enrolled_by_root(site, served_keys.key("blue"), NAME)
 
 
 @pytest.fixture

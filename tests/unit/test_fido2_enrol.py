@@ -45,13 +45,14 @@ from pam_mfa.devices.base import (
     Verification,
     Wanted,
 )
-from pam_mfa.enroll import Caller, Desk, enroll
-from pam_mfa.errors import AbortedError, ProtocolError, RefusedError
+from pam_mfa.enroll import AWAY, Caller, Desk, enroll
+from pam_mfa.errors import AbortedError, LookupFailed, ProtocolError, RefusedError
 from pam_mfa.factors.assertion import ALGORITHMS
 from pam_mfa.factors.base import Enrolment, Place
 from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED, TAKEN
 from pam_mfa.factors.dialogue import BAD_PIN, NO_KEY, NO_SERVICE, NOT_TOUCHED, WORDS
 from pam_mfa.factors.fido2 import Material
+from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.store.base import Credential, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 
@@ -398,13 +399,54 @@ def desk(settings: Settings | None = None, peer: int = ALICE) -> Desk:
 
 
 def test_the_whole_of_pam_mfa_enroll(store: SqliteStore, key: SoftKey) -> None:
-    """Also where nothing is known of the session: whoever enrols has the key at hand."""
-    world = World(store, ["secret"], passwords={"alice": "secret"}, device=whole(key))
+    at_desk = Facts(peer_remote=False)
+    world = World(store, ["secret"], passwords={"alice": "secret"}, device=whole(key), facts=at_desk)
     world.run(enroll(desk(), {"factor": "fido2", "label": "blue nano"}))
     assert [record["kind"] for record in world.records] == ["enrolled", "enrolled", "recovery"]
     account = store.read(FindAccount(ALICE, "alice"))
     (stored,) = account.of("fido2")
     assert (stored.label, stored.mark) == ("blue nano", 2)
+
+
+@pytest.mark.parametrize("facts", [UNKNOWN, Facts(peer_remote=True), Facts(owner=Sessions(seat=False, remote=False))])
+@pytest.mark.parametrize("enrolled_before", [False, True])
+def test_nobody_elsewhere_enrols_a_key_of_this_host(
+    store: SqliteStore, key: SoftKey, facts: Facts, enrolled_before: bool
+) -> None:
+    """Somebody at the host would touch it."""
+    if enrolled_before:
+        World(store, device=whole(key)).run(enroll(desk(peer=0), {"factor": "fido2"}))
+    before = store.read(FindAccount(ALICE, "alice"))
+    world = World(store, facts=facts)
+    with pytest.raises(RefusedError) as caught:
+        world.run(enroll(desk(), {"factor": "fido2"}))
+    assert (caught.value.code, caught.value.message) == ("not_allowed", AWAY)
+    assert world.kinds == ["Locate"]  # and no code or password is asked for
+    assert store.read(FindAccount(ALICE, "alice")) == before
+
+
+def test_where_logind_does_not_answer_nobody_is_at_the_host(store: SqliteStore) -> None:
+    world = World(store, facts=Facts(peer_remote=False), instead={0: LookupFailed("too late")})
+    with pytest.raises(RefusedError, match="a session from elsewhere"):
+        world.run(enroll(desk(), {"factor": "fido2"}))
+
+
+def test_local_key_never_holds_for_enrolling_too(store: SqliteStore) -> None:
+    settings = Settings(services={"pam-mfa": Rule(local_key=LocalKey.NEVER)})
+    with pytest.raises(RefusedError, match="local_key"):
+        World(store, facts=Facts(peer_remote=False)).run(enroll(desk(settings), {"factor": "fido2"}))
+
+
+def test_root_enrols_from_anywhere(store: SqliteStore, key: SoftKey) -> None:
+    world = World(store, device=whole(key), facts=Facts(peer_remote=True))
+    world.run(enroll(desk(peer=0), {"factor": "fido2"}))
+    assert store.read(FindAccount(ALICE, "alice")).of("fido2")
+
+
+def test_codes_are_enrolled_from_anywhere(store: SqliteStore) -> None:
+    world = World(store, ["secret"], passwords={"alice": "secret"}, facts=Facts(peer_remote=True))
+    world.run(enroll(desk(), {"factor": "recovery"}))
+    assert "Locate" not in world.kinds
 
 
 def test_a_key_proves_who_changes_an_account_where_the_rule_lets_it(store: SqliteStore, key: SoftKey) -> None:

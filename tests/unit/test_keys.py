@@ -9,12 +9,13 @@ import pytest
 from flows import ALICE, FACTORS, SESSION, Clock, Memory, World
 
 from pam_mfa import wire
-from pam_mfa.config import Settings
+from pam_mfa.config import LocalKey, Rule, Settings
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Expired, HangUp, Wait
 from pam_mfa.devices.base import Asserted, Described, Failed, Failure, Idle, List, Touch, Transport
-from pam_mfa.enroll import Caller, Desk
+from pam_mfa.enroll import AWAY, Caller, Desk
 from pam_mfa.errors import DeadlineError, ProtocolError, RefusedError
 from pam_mfa.keys import devices
+from pam_mfa.origin import UNKNOWN, Facts, Sessions
 
 BLUE = Described(
     device=1,
@@ -32,9 +33,17 @@ BLUE = Described(
 )
 
 
-def ask(*events: Event) -> World:
-    world = World(Memory(), device=events)
-    world.run(devices(Desk(Caller(SESSION, ALICE, ALICE, "alice", "host"), Settings(), FACTORS, Clock()), {}))
+DEFAULT = Rule()
+HERE, ELSEWHERE = Facts(peer_remote=False), Facts(peer_remote=True)
+
+
+def desk(peer: int = ALICE, rule: Rule = DEFAULT) -> Desk:
+    return Desk(Caller(SESSION, peer, ALICE, "alice", "host"), Settings(policy=rule), FACTORS, Clock())
+
+
+def ask(*events: Event, of: Desk | None = None, facts: object = HERE) -> World:
+    world = World(Memory(), device=events, facts=facts)
+    world.run(devices(of or desk(), {}))
     return world
 
 
@@ -67,6 +76,27 @@ def test_every_device_is_a_record_and_the_devices_are_let_go() -> None:
 
 def test_nothing_plugged_in_is_no_record() -> None:
     assert ask(DeviceReply(Idle(0))).records == []
+
+
+@pytest.mark.parametrize("facts", [UNKNOWN, ELSEWHERE, Facts(owner=Sessions(seat=True, remote=True)), None])
+@pytest.mark.parametrize("rule", [DEFAULT, Rule(local_key=LocalKey.NEVER)])
+def test_nobody_elsewhere_has_a_device_answer(facts: object, rule: Rule) -> None:
+    world = World(Memory(), facts=facts)
+    with pytest.raises(RefusedError) as caught:
+        world.run(devices(desk(rule=rule), {}))
+    assert (caught.value.code, caught.value.message) == ("not_allowed", AWAY)
+    assert set(world.kinds) <= {"Locate"}
+
+
+def test_a_rule_may_keep_the_devices_from_everybody() -> None:
+    with pytest.raises(RefusedError):
+        ask(of=desk(rule=Rule(local_key=LocalKey.NEVER)))
+
+
+@pytest.mark.parametrize("facts", [UNKNOWN, ELSEWHERE])
+def test_root_may_ask_from_anywhere_and_everybody_where_the_rule_lets_them(facts: object) -> None:
+    for of in (desk(0), desk(0, Rule(local_key=LocalKey.NEVER)), desk(rule=Rule(local_key=LocalKey.ALWAYS))):
+        assert ask(DeviceReply(BLUE), DeviceReply(Idle(1)), of=of, facts=facts).records
 
 
 def test_tries_that_a_device_does_not_tell_are_nobody_s_guess() -> None:

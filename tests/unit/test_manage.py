@@ -16,7 +16,7 @@ from peers import PHONE, RIGHT, WRONG, Held, Monotonic, Peer, held, manager
 from stores import SEALER, discard, enrol, make
 
 from pam_mfa import wire
-from pam_mfa.config import FirstEnrolment, Settings
+from pam_mfa.config import FirstEnrolment, LocalKey, Rule, Settings
 from pam_mfa.conversation import DeviceReply
 from pam_mfa.devices.base import Idle
 from pam_mfa.errors import AbortedError, ConfigError, LookupFailed, ProtocolError, RefusedError, StoreMissing
@@ -127,7 +127,8 @@ def test_root_manages_any_account(enrolled: SqliteStore, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
-    one = ask(enrolled).request(verb, **ARGS[verb])
+    settings = Settings(services={"pam-mfa": Rule(local_key=LocalKey.ALWAYS)})
+    one = ask(enrolled, settings=settings if verb == "devices" else Settings()).request(verb, **ARGS[verb])
     if verb in ("enroll", "rename", "remove", "recovery"):
         assert one.texts == ["Verification code: "]
         one.reply(RIGHT)
