@@ -106,7 +106,7 @@ class Dialogue:
         self._given = ""
         self._claims: dict[int, tuple[Transport, str]] = {}
         self._request: Request | Followup | None = request
-        self._holders_known = isinstance(request, Assert)
+        self._alone = isinstance(request, Assert) and len(request.wanted) == 1
         self._cue, self._labels, self._now, self._half = cue, labels, now, half
         self._names: dict[int, tuple[str, ...]] = {}
         self._touched: dict[int, str] = {}
@@ -271,10 +271,9 @@ class Dialogue:
         if self._asked:  # once per login, whichever device it was for (K16)
             return self._over("pin_wrong", WORDS[Failure.PIN_WRONG])
         self._wanting[wanted.device] = wanted
-        others = self._names.keys() - self._wanting.keys() - self._touched.keys() - self._failed.keys()
-        if self._holders_known and not others and len(self._wanting) == 1:
+        if self._alone:
             return (yield from self._ask_pin(wanted.device))
-        return True  # GRACE decides
+        return True  # another key may want one too, and has not said so yet: GRACE decides
 
     def _choose(self) -> Steps[bool]:
         """Ask for the PIN of the only device that wants one, or have the user touch the one that is meant."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from e2e.keyed import (
-    CLIENT_PIN,
     CODE,
     NAME,
     PIN,
@@ -78,13 +77,11 @@ def test_a_wrong_pin_and_the_right_one(site: SiteMachine, keys: Keys) -> None:
 
 
 def test_two_keys_want_a_pin(site: SiteMachine, keys: Keys) -> None:
-    """The touched one's is asked for. Here both take a while to say how many tries are left."""
+    """The touched one's is asked for."""
     prepare_console(site)
     site.start(VERIFIED)
     blue = enrolled_by_root(site, keys.key("blue", pin=PIN), NAME, PIN)
     red = enrolled_by_root(site, keys.key("red", pin=WRONG_PIN), "red", WRONG_PIN)
-    for key in (blue, red):
-        key.inject(think={CLIENT_PIN: 0.3})
     login = log_in(site)
     login.expect("Several security keys want a PIN: touch the one to use.")
     blue.wait_for_user()
