@@ -321,8 +321,7 @@ class TestHelpers:
             assert {type(service.reply()) for _ in range(2)} == {Touch, PinWanted}
             service.ask(Pin(1, "early"))
             service.ask(Pin(2, "1234"))
-            assert service.reply() == Strange(2, "")
-            assert service.reply() == PinWanted(1, PinReason.FIRST, 8)
+            assert {service.reply() for _ in range(2)} == {Strange(2, ""), PinWanted(1, PinReason.FIRST, 8)}
             service.ask(Pin(1, "late"))
             assert service.reply() == Strange(1, "late")
 
