@@ -62,7 +62,7 @@ class Client:
         return CtapPcscDevice(self._connection(number), "key")
 
     def _connection(self, number: int) -> Any:
-        self._connections.append(list_readers()[number].createConnection())
+        self._connections.append(sorted(list_readers(), key=str)[number].createConnection())
         return self._connections[-1]
 
 

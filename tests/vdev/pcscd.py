@@ -139,7 +139,8 @@ class Pcscd:
         self._take_out()
         self.pid = self._ask(do="start")["pid"]
         slots = (self._count + SLOTS - 1) // SLOTS * SLOTS
-        names = self._ask(do="names", count=slots, seconds=DEADLINE)["names"][: self._count]
+        # Newer ones load their drivers side by side: readers are listed in the order in which they came up.
+        names = sorted(self._ask(do="names", count=slots, seconds=DEADLINE)["names"])[: self._count]
         self.readers[:] = [Reader(self, name, FIRST_PORT + number) for number, name in enumerate(names)]
 
     def refuse(self) -> None:
