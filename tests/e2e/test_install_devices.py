@@ -105,7 +105,8 @@ def test_the_unit_sees_neither_store_nor_key_nor_homes(installed: Installed, pat
 def test_polkit_lets_the_device_service_use_readers(installed: Installed, user: str, action: str) -> None:
     installed.write("/usr/share/polkit-1/actions/org.debian.pcsc-lite.policy", ACTIONS)
     with installed.popen(["/bin/sleep", "60"], user=user) as process:
-        script = 'pkcheck --action-id "$0" --process "$(pgrep --newest --euid "$1" sleep)"'
+        found = 'until pid=$(pgrep --newest --euid "$1" --exact sleep); do sleep 0.01; done'
+        script = f'{found}; pkcheck --action-id "$0" --process "$pid"'
         words = ["/bin/sh", "-c", script, f"org.debian.pcsc-lite.{action}", user]
         allowed = installed.run(words, check=False)
         process.kill()
