@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from machine import wait_for
 
 from pam_mfa.audit import Fields, Log, Record
 from pam_mfa.outcome import Outcome
@@ -252,12 +253,18 @@ def test_alerts_go_the_same_way(memory: Memory) -> None:
     assert memory.written[0]["PRIORITY"] == "1"
 
 
+def wait_until_it_lingers(trail: Trail) -> None:
+    """After a record was put: until the thread waits again, now for others. A Condition tells nobody else."""
+    wait_for("the thread to linger", lambda: trail._changed._waiters)  # type: ignore[attr-defined]
+
+
 def test_records_gather_until_somebody_waits_for_one(memory: Memory) -> None:
     trail = Trail(Log([memory]), linger=DEADLINE * 10)
     memory.gate.set()
     answers: list[bool] = []
     answered = threading.Event()
     assert trail.put(record(user="first"))
+    wait_until_it_lingers(trail)
     assert trail.put(record(user="second"))
     assert not memory.written
 
@@ -275,6 +282,7 @@ def test_records_gather_until_somebody_waits_for_one(memory: Memory) -> None:
 def test_neither_an_alert_nor_the_end_waits_for_others(memory: Memory, end: str) -> None:
     trail = Trail(Log([memory]), linger=DEADLINE * 10)
     assert trail.put(record(user="first"))
+    wait_until_it_lingers(trail)
     if end == "alert":
         assert trail.alert("the store is damaged")
         assert memory.entered.acquire(timeout=DEADLINE)
