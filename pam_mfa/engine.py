@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 from . import wire
 from .audit import Log, Record, system_log
 from .errors import PamMfaError, StoreError
+from .peer import peer_uid
 from .service.channel import Backend
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
 from .service.session import Session
-from .service.system import peer_uid
 from .store.base import Store
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from .. import wire
 from ..errors import AbortedError, ProtocolError, RefusedError
+from ..peer import peer_uid
 from ..wire import Type
 from . import paths
 from .paths import Paths, only_root_writes
@@ -28,7 +29,6 @@ from .plain import one_line
 CONNECT_SECONDS = 5
 SILENCE_SECONDS = 15  # without any frame the service is gone; it says ALIVE every 4 s
 LEAVE_SECONDS = 5  # for an engine to end by itself
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 TIME = struct.Struct("ll")  # SO_SNDTIMEO: seconds, microseconds
 
 Record = dict[str, Any]
@@ -118,8 +118,7 @@ def _check_directory(directory: Path) -> None:
 
 
 def _check_listener(channel: socket.socket, path: Path) -> None:
-    _, uid, _ = PEER.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
-    if uid != 0:
+    if (uid := peer_uid(channel)) != 0:
         raise unavailable(f"{path} belongs to uid {uid}, not to the service; find out who made it")
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from contextlib import suppress
 from typing import cast, get_args
 
 from ..errors import Gone, ProtocolError
+from ..peer import peer_uid
 from .base import MAX_PACKET, Followup, Reply, Request
 from .codec import decode, encode
 
 PATH = "/run/pam-mfa/device.sock"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 ROOT = 0
 REPLIES = get_args(Reply)
 
@@ -75,7 +74,7 @@ def _connected(path: str) -> socket.socket:
         connection.close()
         busy = isinstance(problem, BlockingIOError)
         raise Gone("device_service_busy" if busy else "no_device_service") from None
-    if PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1] != ROOT:
+    if peer_uid(connection) != ROOT:
         connection.close()
         raise Gone("device_service_untrusted")
     return connection

@@ -10,19 +10,18 @@ import pwd
 import resource
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 
+from ..peer import peer_uid
 from .errand import Errand
 from .helper import Child, Port
 from .hid import HidNodes
 from .readers import CardReaders
 
 USER = "pam-mfa"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 MAX_ERRANDS = 32
 LOOK_SECONDS = 0.25
 LEAVE_SECONDS = 0.3  # for a helper to have its device cancelled
@@ -125,8 +124,7 @@ class Broker:
         self._take(connection)
 
     def _take(self, connection: socket.socket) -> None:
-        _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
-        if uid not in self._uids:
+        if peer_uid(connection) not in self._uids:
             connection.close()
             return
         connection.setblocking(False)

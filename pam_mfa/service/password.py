@@ -9,7 +9,7 @@ import struct
 from .. import wire
 from ..conversation import Checked, CheckPassword
 from ..errors import LookupFailed, ProtocolError
-from .system import peer_uid
+from ..peer import peer_uid
 
 SOCKET = "/run/pam-mfa/password.sock"
 SECONDS = 35.0  # the helper ends PAM after 30

@@ -8,18 +8,17 @@ import os
 import pwd
 import select
 import socket
-import struct
 import time
 from functools import cache
 
 from ..conversation import Locate, Located, LookedUp, LookUp
 from ..errors import LookupFailed
 from ..origin import UNKNOWN, Facts
+from ..peer import peer_pid, peer_uid as peer_uid
 from ..throttle import Instant
 
 LOOK_UP_SECONDS = 2.0
 SO_PEERPIDFD = 77  # asm-generic/socket.h since Linux 6.5; Python has no name for it
-_UCRED = struct.Struct("=i2I")
 
 
 @cache
@@ -72,7 +71,7 @@ def locate(want: Locate, link: socket.socket) -> Located:
     try:
         process = _peer_process(link)
         try:
-            facts = _ask_logind(_peer(link)[0], want.uid)
+            facts = _ask_logind(peer_pid(link), want.uid)
             # An end makes it readable. While it lasts no other process has its number.
             return Located(UNKNOWN if _readable(process) else facts)
         finally:
@@ -96,21 +95,10 @@ def _peer_process(link: socket.socket) -> int:
     except OSError as problem:
         if problem.errno != errno.ENOPROTOOPT:
             raise
-    return os.pidfd_open(_peer(link)[0])
+    return os.pidfd_open(peer_pid(link))
 
 
 def _readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def peer_uid(link: socket.socket) -> int:
-    """The uid of a socket's peer, as the kernel says (SO_PEERCRED)."""
-    return _peer(link)[1]
-
-
-def _peer(link: socket.socket) -> tuple[int, int]:
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(credentials)
-    return pid, uid

@@ -20,6 +20,7 @@ from stores import SEALER, discard, enrol, make
 
 from pam_mfa.conversation import Locate, Located
 from pam_mfa.origin import Facts
+from pam_mfa.peer import peer_uid
 from pam_mfa.service import system
 from pam_mfa.store.sqlite import SqliteStore
 
@@ -143,7 +144,7 @@ def test_the_peer_is_asked_for(door: LoopDoor | EngineDoor, remote: bool, monkey
     asked: list[tuple[int | None, int]] = []
 
     def locate(want: Locate, link: socket.socket) -> Located:
-        asked.append((want.uid, system.peer_uid(link)))
+        asked.append((want.uid, peer_uid(link)))
         return Located(Facts(peer_remote=remote))
 
     monkeypatch.setattr(system, "locate", locate)

@@ -18,7 +18,6 @@ from pam_mfa.errors import LookupFailed
 from pam_mfa.outcome import Outcome
 from pam_mfa.service import password
 from pam_mfa.service.password import PROVEN, check
-from pam_mfa.service.system import peer_uid
 
 NOT_PROVEN = 0x69
 DEADLINE = 20.0
@@ -162,14 +161,3 @@ def test_a_helper_that_hangs_is_waited_for_no_longer_than_agreed(
     with pytest.raises(LookupFailed):
         ask(one)
     free.set()
-
-
-def test_the_peers_uid_is_the_kernels_word(tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        assert peer_uid(ours) == os.getuid()
-    nobody = Helper(tmp_path / "nobody.sock", lambda request: None, uid=0xFFFF_FFFE)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
-        link.connect(nobody.path)
-        assert peer_uid(link) == 0xFFFF_FFFE
-    nobody.close()
