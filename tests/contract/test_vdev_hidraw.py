@@ -262,6 +262,8 @@ def test_a_program_that_clears_its_environment_sees_the_keys(machine: Machine, m
 
 
 U2F = "auth required pam_u2f.so authfile=/etc/u2f cue origin=pam://machine appid=pam://machine\n"
+# Whoever runs the tests is not asked. Not the session's first process either: the key's node would become its terminal.
+TERMINAL_LESS = ("setsid", "--wait", "sh", "-c", '"$@"; exit "$?"', "sh")
 
 
 def login(machine: Machine, keys: Keys, typed: str = "") -> subprocess.CompletedProcess[str]:
@@ -271,8 +273,9 @@ def login(machine: Machine, keys: Keys, typed: str = "") -> subprocess.Completed
 
 
 def enrol(machine: Machine, keys: Keys, *more: str) -> None:
+    """With the PIN on standard input: where logins are to ask for it, pamu2fcfg 1.3 and later do so already."""
     argv = ["pamu2fcfg", "--username=alice", "--origin=pam://machine", "--appid=pam://machine", *more]
-    machine.write("/etc/u2f", machine.run(argv, env=keys.environment()).stdout)
+    machine.write("/etc/u2f", machine.run([*TERMINAL_LESS, *argv], env=keys.environment(), input=f"{PIN}\n").stdout)
     machine.write("/etc/pam.d/u2f", U2F)
 
 
@@ -308,6 +311,7 @@ def test_pam_u2f_asks_for_the_pin(machine: Machine, machine_keys: Keys) -> None:
     need("pamu2fcfg")
     blue = machine_keys.key("blue", pin=PIN)
     enrol(machine, machine_keys, "--pin-verification")
+    blue.trace(clear=True)
     machine.write("/etc/pam.d/u2f", U2F.replace("\n", " pinverification=1\n"))
     assert login(machine, machine_keys, f"{PIN}\n").returncode == 0
     assert [entry["status"] for entry in blue.trace(clear=True) if entry.get("subcommand") in (5, 9)] == [0]
