@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from fido2.ctap import CtapDevice
 
@@ -18,8 +19,12 @@ PCSCD = "/run/pcscd/pcscd.comm"
 LOOK_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
 LISTER_SECONDS = 3600
+AGAIN_SECONDS = 1.0  # from one start of a lister to the next, whatever ends them
+NEVER = float("inf")
 MAX_READERS = 16
 NO_CARDS = b"\n"
+
+Adopt = Callable[[Child, Callable[[bytes], None], Callable[[int], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +55,48 @@ def watch_readers(line: Line) -> None:
 
 
 class CardReaders:
-    """Where cards may be: the readers with one, as a process of its own tells."""
+    """Where cards may be: the readers with one, as a process of its own tells. When it ends another one is started."""
 
     def __init__(self) -> None:
-        self._found: frozenset[CardPort] | None = None
+        self._adopt: Adopt | None = None
         self._lister: Child | None = None
-        self._started = float("inf")
+        self._next_start = 0.0
+        self._silent_since = NEVER
+        self._found: frozenset[CardPort] | None = None
 
-    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
-        """Begin to look; `adopt` watches over a child and hands on what it says."""
-        self._started = time.monotonic()
-        try:
-            self._lister = fork(watch_readers, 0, LISTER_SECONDS)
-        except OSError:  # no more processes: without cards, then
-            return
-        adopt(self._lister, self._heard)
+    def start(self, adopt: Adopt) -> None:
+        """Begin to look; `adopt` watches over a child and hands on what it says, and its end."""
+        self._adopt = adopt
+        self._silent_since = time.monotonic()
+        self._list(adopt)
 
     def stop(self) -> None:
         """Nobody asks any more."""
         if self._lister:
             self._lister.hang_up()
-        self._lister, self._found, self._started = None, None, float("inf")
+        self._adopt, self._lister, self._found, self._silent_since = None, None, None, NEVER
 
     def ports(self) -> frozenset[CardPort] | None:
         """The cards that are there now, None while that is not known."""
-        if self._found is None and time.monotonic() - self._started > FIRST_LOOK_SECONDS:
+        now = time.monotonic()
+        if self._adopt and not self._lister and now >= self._next_start:
+            self._list(self._adopt)
+        if now - self._silent_since > FIRST_LOOK_SECONDS:
             self._found = frozenset()
         return self._found
+
+    def _list(self, adopt: Adopt) -> None:
+        self._next_start = time.monotonic() + AGAIN_SECONDS
+        try:
+            lister = self._lister = fork(watch_readers, 0, LISTER_SECONDS)
+        except OSError:  # no more processes: another time
+            return
+        adopt(lister, self._heard, partial(self._ended, lister))
+
+    def _ended(self, lister: Child, status: int) -> None:
+        if lister is self._lister:
+            self._lister = None
+            self._silent_since = min(self._silent_since, time.monotonic())
 
     def _heard(self, packet: bytes) -> None:
         found = set()
@@ -85,3 +105,4 @@ class CardReaders:
             if count.isdecimal() and name:
                 found.add(CardPort(name, int(count)))
         self._found = frozenset(found)
+        self._silent_since = NEVER

@@ -30,8 +30,8 @@ LEAVE_SECONDS = 0.3  # for a helper to have its device cancelled
 class Source(Protocol):
     """A place where devices turn up."""
 
-    def start(self, adopt: Callable[[Child, Callable[[bytes], None]], None]) -> None:
-        """Somebody asks: begin to look. A process that this takes is given to `adopt`."""
+    def start(self, adopt: Callable[[Child, Callable[[bytes], None], Callable[[int], None]], None]) -> None:
+        """Somebody asks: begin to look. A process that this takes is given to `Broker.adopt`."""
 
     def stop(self) -> None:
         """Nobody asks any more."""
@@ -150,7 +150,7 @@ class Broker:
         self._looking = asking
         for source in self._sources:
             if asking:
-                source.start(self._adopt_source)
+                source.start(self.adopt)
             else:
                 source.stop()
 
@@ -161,9 +161,6 @@ class Broker:
         self._children.append(child)
         self._watch(child.connection.fileno(), partial(self._hear, child, heard))
         self._watch(child.process, partial(self._end, child, heard, ended))
-
-    def _adopt_source(self, child: Child, heard: Callable[[bytes], None]) -> None:
-        self.adopt(child, heard, lambda status: None)
 
     def _hear(self, child: Child, heard: Callable[[bytes], None]) -> None:
         """All that it has said by now."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -184,6 +186,19 @@ class TestComingAndGoing:
         key.remove()
         with bench.session(assertion(made)) as session:
             session.until(Idle)
+            key.insert()
+            session.until(Asserted)
+
+    def test_it_is_seen_though_what_lists_the_readers_has_died(self, bench: Bench) -> None:
+        key = bench.key("blue")
+        made = bench.make()
+        key.remove()
+        with bench.session(assertion(made)) as session:
+            session.until(Idle)
+            killed = bench.helpers()
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            wait_for("their end", lambda: not [pid for pid in killed if pid in bench.helpers()])
             key.insert()
             session.until(Asserted)
 

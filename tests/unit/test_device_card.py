@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +13,7 @@ import pytest
 from smartcard import scard
 
 from pam_mfa.devices import pcsc, readers
+from pam_mfa.devices.helper import Child
 from pam_mfa.devices.line import Line, Out, Stranger
 from pam_mfa.devices.readers import CardReaders, watch_readers
 
@@ -154,6 +155,87 @@ def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
     assert cards.ports() is None
     cards._heard(said)
     assert {(port.reader, port.count) for port in cards.ports() or ()} == known
+
+
+class Readers:
+    """Listers that end at once, and what they were to be told of."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.ended: list[Callable[[int], None]] = []
+        monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(readers, "fork", lambda *_: cast(Child, SimpleNamespace(hang_up=lambda: None)))
+        self.cards = CardReaders()
+        self.cards.start(lambda child, heard, ended: self.ended.append(ended))
+
+    def look(self, after: float = 0.0) -> set[str] | None:
+        """What is known so much later."""
+        self.now += after
+        ports = self.cards.ports()
+        return None if ports is None else {port.reader for port in ports}
+
+
+def test_a_lister_that_ends_is_started_again_but_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    for number in range(1, 5):
+        assert len(one.ended) == number
+        one.ended[-1](-9)
+        for _ in range(15):
+            one.look(readers.AGAIN_SECONDS / 16)
+            assert len(one.ended) == number
+        one.look(readers.AGAIN_SECONDS / 16)
+
+
+def test_one_that_ends_when_nobody_asks_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    one.cards.stop()
+    one.ended[-1](0)
+    one.look(60)
+    assert len(one.ended) == 1
+
+
+def test_an_old_lister_ends_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    one.cards.stop()
+    one.cards.start(lambda child, heard, ended: one.ended.append(ended))
+    one.ended[0](0)
+    one.look(60)
+    assert len(one.ended) == 2
+
+
+def test_no_processes_are_left_for_a_lister(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    one.ended[-1](0)
+    forked: list[object] = []
+
+    def fork(*work: object) -> Child:
+        forked.append(work)
+        raise OSError(11, "none")
+
+    monkeypatch.setattr(readers, "fork", fork)
+    for _ in range(3):
+        one.look(readers.AGAIN_SECONDS)
+    assert len(forked) == 3
+
+
+def test_cards_stay_where_they_are_while_a_lister_takes_anothers_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    assert one.look() is None
+    one.cards._heard(b"1 Reader")
+    one.ended[-1](0)
+    assert one.look() == {"Reader"}
+    assert one.look(readers.AGAIN_SECONDS) == {"Reader"}
+    one.cards._heard(b"1 Reader")
+    assert one.look(60) == {"Reader"}
+
+
+def test_but_not_when_none_of_them_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    one.cards._heard(b"1 Reader")
+    for _ in range(3):
+        one.ended[-1](0)
+        one.look(readers.AGAIN_SECONDS)
+    assert one.look() == set()
 
 
 def test_without_pcscd_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
