@@ -159,11 +159,12 @@ class UserVerification:
         return followup.pin
 
     def _permit_for(self, pin: str) -> Permit | None:
-        """None for a wrong PIN. One that cannot be right costs no try."""
+        """None for a wrong PIN. One that cannot be right costs no try. Raises Out, CtapError."""
         pin = unicodedata.normalize("NFC", pin)
         if len(pin) < self._it.info.min_pin or len(pin.encode()) > MAX_PIN:
             return None
         client = client_pin(self._it)
+        self._tries()  # somebody who takes no lock may have spent some while the user was typing
         try:
             with self._line.within(QUIET_SECONDS):
                 token = client.get_pin_token(pin, client.PERMISSION(self._permission), self._rp_id)

@@ -76,6 +76,23 @@ class TestPin:
         assert pins_spent(key) == 0
         assert key.state()["pin_tries"] == tries
 
+    @pytest.mark.parametrize(
+        ("tries", "why"), [(0, Failure.PIN_BLOCKED), (1, Failure.PIN_LAST_TRIES), (2, Failure.PIN_LAST_TRIES)]
+    )
+    def test_others_spend_tries_while_it_is_typed(self, bench: Bench, tries: int, why: Failure) -> None:
+        """Another program that takes no lock: the right PIN is not sent either, for nobody knows that it is right."""
+        key = bench.key("blue", pin="1234")
+        made = bench.make()
+        for request in (assertion(made, verification=REQUIRED), make(verification=REQUIRED)):
+            key.set(pin_tries=8)
+            with bench.session(request) as session:
+                session.until(PinWanted)
+                key.set(pin_tries=tries)
+                session.ask(Pin(1, "1234"))
+                assert session.failure() is why
+        assert pins_spent(key) == 0
+        assert key.state()["pin_tries"] == tries
+
     def test_an_enrolment_stops_before_the_last_tries(self, bench: Bench) -> None:
         key = bench.key("blue", pin="1234")
         key.set(pin_tries=3)
