@@ -13,10 +13,10 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from .outcome import Outcome
+from .structure import structure
 
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
@@ -33,7 +33,7 @@ CONCERNING = frozenset({Outcome.LOCKED, Outcome.UNAVAILABLE})
 Fields = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Record:
     """What happened, for the log.
 

@@ -1,4 +1,4 @@
-"""The settings file: TOML in, frozen dataclasses out, every problem at once by key path.
+"""The settings file: TOML in, frozen structures out, every problem at once by key path.
 
 Nothing is guessed: an unknown key, a doubled name or a value out of range refuses the whole file, because a
 setting that is silently not applied is a rule that its administrator believes in.
@@ -12,12 +12,12 @@ import stat
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeVar
 
 from .errors import ConfigError
+from .structure import field, structure
 
 MAX_SIZE = 256 * 1024
 MAX_LINE = 4096
@@ -85,7 +85,7 @@ class Clone(StrEnum):
     WARN = "warn"
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Fido2:
     """What holds for security keys in all services.
 
@@ -99,7 +99,7 @@ class Fido2:
     clone: Clone = Clone.DENY
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Rule:
     """What one PAM service asks for.
 
@@ -117,7 +117,7 @@ class Rule:
     local_key: LocalKey = LocalKey.AUTO
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Settings:
     """The whole file.
 

@@ -17,13 +17,13 @@ A driver that cannot do what is wanted throws a PamMfaError into the flow instea
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .errors import AbortedError, DeadlineError, ProtocolError
+from .structure import field, structure
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Tell:
     """Show text; with `skippable` the user may end the Wait that follows."""
 
@@ -31,42 +31,42 @@ class Tell:
     skippable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Warn:
     """Show text as an error message."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Ask:
     """Ask, and let the answer be seen while it is typed."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class AskSecret:
     """Ask, and hide the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Read:
     """Ask the store; `query` is one of those in store/base.py."""
 
     query: object
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Commit:
     """Change the store: all operations (store/base.py) in one durable transaction, or none."""
 
     operations: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Wait:
     """Wait for a device: start `request`, or with None go on with the one that runs, or just let time pass.
 
@@ -84,12 +84,12 @@ class Wait:
     skippable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class HangUp:
     """Let go of the devices: what they were asked for is cancelled, and none blinks any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Alert:
     """Have the audit trail tell an administrator at once, however the session goes on.
 
@@ -104,7 +104,7 @@ class Alert:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class LookUp:
     """Ask the system's user database, off the loop and for two seconds at most.
 
@@ -115,7 +115,7 @@ class LookUp:
     uid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Locate:
     """Ask logind where the peer is, off the loop and for two seconds at most.
 
@@ -126,7 +126,7 @@ class Locate:
     uid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class CheckPassword:
     """Have the account's password checked by PAM service `pam-mfa`, in a process of its own."""
 
@@ -134,40 +134,40 @@ class CheckPassword:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Show:
     """Management only: hand one record to the CLI."""
 
     record: Mapping[str, Any] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Shown:
     """Tell, Warn, Show or Alert was passed on; the devices are let go of."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Answer:
     """What the user typed, at most 512 bytes."""
 
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Found:
     """The store's answer to Read."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Committed:
     """What became of each operation of Commit, in order; all of it is on disk."""
 
     results: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class LookedUp:
     """The user's name (None: no such user) and the names of the groups asked for."""
 
@@ -175,21 +175,21 @@ class LookedUp:
     groups: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Located:
     """What logind knows of the peer: Facts of origin.py."""
 
     facts: object
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Checked:
     """Whether the password was right."""
 
     right: bool
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class DeviceTouch:
     """A device waits for its user's touch.
 
@@ -200,31 +200,31 @@ class DeviceTouch:
     touch: object | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class DeviceReply:
     """The device's answer, a fixed structure of devices/base.py."""
 
     reply: object
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class DeviceGone:
     """The device ended without an answer."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Skipped:
     """The user skipped a skippable wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Aborted:
     """The user gave up, or the peer is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Expired:
     """The session's deadline, or the wait's, has passed."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .config import FirstEnrolment, Rule, Settings, UserVerification
@@ -17,6 +16,7 @@ from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
 from .login import Request, is_device, place, prove
 from .store.base import Account, Enrol, FindAccount
+from .structure import structure
 from .throttle import Instant
 
 MAX_LABEL = 64
@@ -26,7 +26,7 @@ SERVICE = "pam-mfa"  # whose rule holds for changes
 AWAY = "a session from elsewhere may not use this host's security keys (setting local_key): do it there, or with sudo"
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Caller:
     """Who manages which account.
 
@@ -44,7 +44,7 @@ class Caller:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Desk:
     """What the management flows work with.
 

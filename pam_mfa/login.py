@@ -8,7 +8,6 @@ The audit record says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
@@ -21,10 +20,11 @@ from .origin import UNKNOWN, Facts as Whereabouts, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
 from .policy import Entry, Facts, decide, may_use, wants_groups
 from .store.base import DECOY_UID, Account, FindAccount
+from .structure import structure
 from .throttle import Instant
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Request:
     """Who wants in, and where.
 

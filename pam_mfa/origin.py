@@ -8,8 +8,9 @@ only ever makes a session remote, whatever it says, and nothing that the user ca
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+
+from .structure import structure
 
 VIRTUAL_CONSOLE = re.compile(r"(?:/dev/)?tty(?:[1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
 DISPLAY = re.compile(r":[0-9]{1,5}(?:\.[0-9]{1,2})?", re.ASCII)
@@ -22,7 +23,7 @@ class Origin(Enum):
     REMOTE = "remote"
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Sessions:
     """What logind says of all sessions of one user.
 
@@ -35,7 +36,7 @@ class Sessions:
     remote: bool
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Facts:
     """What logind knows; None where it was not asked, has no answer or is not there.
 

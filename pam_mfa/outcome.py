@@ -7,8 +7,9 @@ neither a flipped bit nor a forgotten initialisation turns one verdict into anot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+
+from .structure import structure
 
 
 class Outcome(IntEnum):
@@ -35,7 +36,7 @@ PAM_CODE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Proof:
     """That a credential's answer was right and its use is on disk.
 
@@ -56,7 +57,7 @@ class Proof:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Verdict:
     """An outcome with what the audit record needs to explain it.
 

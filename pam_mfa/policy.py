@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from .config import LocalKey, Rule, Unenrolled
 from .origin import Origin
+from .structure import structure
 
 
 class Entry(Enum):
@@ -16,7 +16,7 @@ class Entry(Enum):
     EXEMPT = "exempt"
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Decision:
     """What a rule says of one login.
 
@@ -29,7 +29,7 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Facts:
     """What a rule may look at.
 

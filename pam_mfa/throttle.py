@@ -6,8 +6,9 @@ at 100 the factor is disabled until an administrator unlocks it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from .structure import structure
 
 FREE = 5
 FIRST_WAIT = 30
@@ -15,7 +16,7 @@ LONGEST_WAIT = 3600
 LIMIT = 100
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Instant:
     """One moment on both clocks.
 
@@ -30,7 +31,7 @@ class Instant:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Tally:
     """Consecutive failures of one account with one factor, and when the last one was."""
 

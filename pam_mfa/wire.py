@@ -6,11 +6,11 @@ One SOCK_SEQPACKET packet is one frame: version u8, type u8, payload length u16 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
 from .errors import ProtocolError
 from .outcome import Outcome
+from .structure import structure
 
 VERSION = 1
 HEADER = struct.Struct(">BBH")
@@ -68,7 +68,7 @@ FLAG_DISALLOW_NULL = 0x2
 TEXT_LIMITS = {Tag.SERVICE: 64, Tag.USER: 256, Tag.RUSER: 256, Tag.RHOST: 256, Tag.TTY: 128}
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Hello:
     """What the shim says first.
 

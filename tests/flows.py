@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -59,6 +58,7 @@ from pam_mfa.store.base import (
     Tried,
     Use,
 )
+from pam_mfa.structure import replace
 from pam_mfa.throttle import Instant, Standing, Tally, standing
 
 T = TypeVar("T")
@@ -176,10 +176,10 @@ class Memory:
             fresh, mark = not old.mark >> use.bit & 1, old.mark | 1 << use.bit
         else:
             fresh, mark = use.to > old.mark, use.to
-        new = dataclasses.replace(old, mark=mark)
+        new = replace(old, mark=mark)
         if isinstance(use, Count):
             fresh = (fresh or use.to == old.mark == 0) and (use.tolerant or not old.suspect)
-            new = new if fresh else dataclasses.replace(old, suspect=True)
+            new = new if fresh else replace(old, suspect=True)
             fell_back = Tried.TOLERATED if use.tolerant else Tried.CLONE
         if fresh or isinstance(use, Count):
             self._change(account.uid, credentials=tuple(new if c is old else c for c in account.credentials))
@@ -190,7 +190,7 @@ class Memory:
         self._change(uid, tallies=dict.fromkeys(self.accounts[uid].tallies, Tally()))
 
     def _change(self, uid: int, **changes: Any) -> None:
-        self.accounts[uid] = dataclasses.replace(self.accounts[uid], **changes)
+        self.accounts[uid] = replace(self.accounts[uid], **changes)
 
 
 def account(*credentials: Credential, failures: int = 0, last: Instant | None = None, uid: int = ALICE) -> Account:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, code_at, totp
@@ -17,6 +16,7 @@ from pam_mfa.factors.fido2 import Material
 from pam_mfa.login import prove
 from pam_mfa.outcome import Proof
 from pam_mfa.store.base import Account, Credential
+from pam_mfa.structure import replace
 
 RP = "example.org"
 PHONE = totp()

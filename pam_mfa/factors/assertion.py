@@ -11,9 +11,10 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
+
+from ..structure import structure
 
 ES256, EDDSA, RS256 = -7, -8, -257
 ALGORITHMS = (ES256, EDDSA, RS256)  # the preferred one first
@@ -61,7 +62,7 @@ def demand(holds: bool, reason: str) -> None:
 # ------------------------------------------------------------------------------------------ authenticator data
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Head:
     """The first 37 bytes of authenticator data, for a relying party id that has been checked.
 
@@ -84,7 +85,7 @@ class Head:
         return bool(self.flags & BE)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Attested:
     """What a new credential is.
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ..config import Fido2, Rule
 from ..conversation import Alert, Shown, Steps, commit, expect
 from ..outcome import Proof
 from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
+from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, standing
 
 MAX_TRIES = 3
 DEFAULT_RULE, DEFAULT_FIDO2 = Rule(), Fido2()
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Place:
     """Where something is proven or enrolled, and by which rules.
 
@@ -45,7 +45,7 @@ class Place:
 NOWHERE = Place()
 
 
-@dataclass(slots=True)
+@structure(frozen=False)
 class Ceremony:
     """One account being proven in one session; it lives as long as the login or the change it protects.
 
@@ -106,7 +106,7 @@ class DeviceFactor(Factor, Protocol):
         """Flow to a proof, or None: skipped, declined, timed out, wrong. Uses `settle` to count and record."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Enrolment:
     """A credential about to be made.
 
@@ -138,7 +138,7 @@ class Enrolment:
         return Credential(self.id, self.uid, self.user, factor, self.label, material, mark, created=self.now().wall)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Made:
     """A credential that is not on disk yet.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..devices.base import (
 from ..errors import RefusedError
 from ..outcome import Proof
 from ..store.base import Count, Credential
+from ..structure import replace, structure
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
 from .base import Ceremony, Enrolment, Made, Place, comparable, settle
 from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
@@ -68,7 +68,7 @@ def client_data_hash(place: Place, session: str) -> bytes:
 # ------------------------------------------------------------------------------------------------------- proving
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Question:
     """What was asked of the keys of one account.
 

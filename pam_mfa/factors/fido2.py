@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from ..conversation import Steps, read
 from ..outcome import Proof
 from ..store.base import Credential, FindOwners
+from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made
 
@@ -25,7 +25,7 @@ _HEAD = struct.Struct(">BBB")
 _VERIFIED, _DISCOVERABLE, _SYNCED, _SYNCED_KNOWN = 1, 2, 4, 8
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Material:
     """The credential record (WebAuthn Level 3 section 4) but for its sign count, which is the credential's mark.
 

@@ -11,12 +11,12 @@ import hmac
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..conversation import Steps, ask, show
 from ..errors import RefusedError
 from ..store.base import Advance, Credential
+from ..structure import field, structure
 from ..throttle import Instant
 from .base import MAX_TRIES, Enrolment, Made
 
@@ -29,7 +29,7 @@ _FORM = re.compile(r"[0-9]{6,8}", re.ASCII)
 _HEAD = struct.Struct(">BBB")
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Parameters:
     """How an authenticator app computes its codes.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,6 +32,7 @@ from ..enroll import Caller, Desk, enroll
 from ..errors import AbortedError, ConfigError, PamMfaError, PeerFull, ProtocolError, RefusedError
 from ..outcome import Outcome
 from ..store.base import Attempt
+from ..structure import replace
 from .channel import Channel
 from .session import Session
 from .transaction import verdict_of

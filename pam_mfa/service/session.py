@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .. import wire
@@ -19,6 +18,7 @@ from ..config import Settings
 from ..conversation import Aborted, Answer, Ask, AskSecret, Event, Expired, Shown, Skipped, Tell, Wait, Want, Warn
 from ..errors import AbortedError, DeadlineError, PamMfaError, PeerFull, ProtocolError
 from ..factors.base import Factor
+from ..structure import field, structure
 from ..throttle import Instant
 from .channel import Backend, Channel
 
@@ -26,7 +26,7 @@ FIRST_FRAME_SECONDS = 2
 ALIVE_SECONDS = 4
 
 
-@dataclass(slots=True)
+@structure(frozen=False)
 class Ground:
     """What all sessions of a process share; `settings` is swapped on reload.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 from ..config import Settings, load, parse
 from ..errors import ConfigError
+from ..structure import field, structure
 
 PATH = "/etc/pam-mfa/config.toml"
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class InForce:
     """The choice.
 

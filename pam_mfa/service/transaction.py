@@ -5,7 +5,6 @@ fresh --HELLO--> introduced --all AUTHINFO--> running --the flow ends--> over
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from .. import wire
@@ -14,6 +13,7 @@ from ..conversation import Aborted, Alert, Event, Shown, Want
 from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
+from ..structure import replace
 from .channel import Channel
 from .session import Session
 

@@ -12,10 +12,10 @@ Promises, kept by every store and tested by tests/contract:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from ..structure import field, structure
 from ..throttle import Instant, Tally
 
 # The account that answers of unknown and unenrolled users are counted against, so that refusing them
@@ -23,7 +23,7 @@ from ..throttle import Instant, Tally
 DECOY_UID = 0xFFFF_FFFF
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Credential:
     """One enrolled thing.
 
@@ -51,7 +51,7 @@ class Credential:
     suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Account:
     """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled."""
 
@@ -68,7 +68,7 @@ class Account:
 # ---------------------------------------------------------------------------------------------- queries
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class FindAccount:
     """-> Account. Raises NameMismatch where the uid is stored under another name."""
 
@@ -76,19 +76,19 @@ class FindAccount:
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class ListAccounts:
     """-> tuple of (uid, user), by uid: everybody with at least one credential."""
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class FindOwners:
     """-> tuple of (credential id, uid, user): who has credentials of these ids. It looks through the whole store."""
 
     credentials: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class KeptConfig:
     """-> the last good text of the settings file, None where there never was one."""
 
@@ -96,7 +96,7 @@ class KeptConfig:
 # ------------------------------------------------------------------------------------------- operations
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Advance:
     """Use a credential: its mark must grow to `to` (time step)."""
 
@@ -104,7 +104,7 @@ class Advance:
     to: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Burn:
     """Use a credential: bit number `bit` of its mark must not be set yet (recovery codes)."""
 
@@ -112,7 +112,7 @@ class Burn:
     bit: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Count:
     """Use a credential: its sign count must grow to `to`, or stay 0 (WebAuthn Level 3 section 7.2, step 22).
 
@@ -131,7 +131,7 @@ class Count:
 Use = Advance | Burn | Count
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Attempt:
     """-> Tried. One answer, counted before it is believed.
 
@@ -164,7 +164,7 @@ class Tried(Enum):
     GONE = "gone"  # the credential was removed while its user was typing
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Enrol:
     """-> None. Add credentials with their counter and tally rows; the account row is made if need be.
 
@@ -183,7 +183,7 @@ class Enrol:
     expected: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Rename:
     """-> bool: whether that account has that credential."""
 
@@ -192,7 +192,7 @@ class Rename:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Remove:
     """-> bool: whether that account had that credential. The last one takes the account row with it."""
 
@@ -200,7 +200,7 @@ class Remove:
     credential: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Unlock:
     """-> int: how many tallies were reset. Marks of `capped` above their number come down to it, suspicions end.
 
@@ -212,7 +212,7 @@ class Unlock:
     capped: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class KeepConfig:
     """-> None. Remember a settings text that was found good."""
 

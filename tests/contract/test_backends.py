@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 import threading
 import time
@@ -30,6 +29,7 @@ from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.store.base import Account, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.wire import Type
 
 PHONE, SHEET = totp(), recovery()
@@ -56,7 +56,7 @@ def door(request: pytest.FixtureRequest, path: str) -> Iterator[Door]:
 
 def settings(door: Door, **changes: Any) -> None:
     assert door.ground.settings is not None
-    door.ground.settings = dataclasses.replace(door.ground.settings, **changes)
+    door.ground.settings = replace(door.ground.settings, **changes)
 
 
 def code(steps: int = 0) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +23,7 @@ from pam_mfa.outcome import Proof
 from pam_mfa.store.base import DECOY_UID, Account, Attempt, Credential, Enrol, FindAccount, Unlock
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE
 
 Given = Mapping[str, Any]  # what flows.World is told of the user: answers typed, events of a device

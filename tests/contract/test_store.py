@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from stores import ALICE, SEALER, ThroughWriter, at, credential, do, enrol, later
 
@@ -29,6 +27,7 @@ from pam_mfa.store.base import (
     Use,
 )
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Instant, Tally
 
 AnyStore = SqliteStore | ThroughWriter
@@ -60,7 +59,7 @@ def test_nobody_is_an_answer(store: AnyStore) -> None:
 
 
 def test_what_was_enrolled_is_found_oldest_first(store: AnyStore) -> None:
-    newer = dataclasses.replace(credential("newer"), created=8, mark=41, used=12)
+    newer = replace(credential("newer"), created=8, mark=41, used=12)
     enrol(store, CODES, newer, PHONE)
     account = alice(store)
     assert account.credentials == (PHONE, newer, CODES)
@@ -75,7 +74,7 @@ def test_everybody_with_a_credential_is_listed_by_uid(store: AnyStore) -> None:
 
 
 def test_the_owners_of_credentials_are_found_in_the_whole_store(store: AnyStore) -> None:
-    shared = dataclasses.replace(PHONE, uid=1001, user="bob")
+    shared = replace(PHONE, uid=1001, user="bob")
     enrol(store, PHONE, CODES)
     enrol(store, BOBS, shared)
     assert store.read(FindOwners(())) == ()
@@ -221,7 +220,7 @@ def test_the_decoy_owns_nothing(store: AnyStore) -> None:
     enrol(store, PHONE)
     assert do(store, Attempt(DECOY_UID, "totp", Advance(PHONE.id, 5), at())) == (Tried.GONE,)
     with pytest.raises(StoreError):
-        do(store, Enrol((dataclasses.replace(PHONE, uid=DECOY_UID),)))
+        do(store, Enrol((replace(PHONE, uid=DECOY_UID),)))
     assert store.read(FindAccount(DECOY_UID, "nobody")) == Account(DECOY_UID, "nobody")
     assert store.read(ListAccounts()) == ((ALICE, "alice"),)
 
@@ -262,8 +261,8 @@ def test_enrolling_with_replace_takes_that_factors_older_ones_away(store: AnySto
         (),
         (PHONE, BOBS),
         (PHONE, PHONE),
-        (dataclasses.replace(PHONE, id="short"),),
-        (dataclasses.replace(PHONE, mark=-1),),
+        (replace(PHONE, id="short"),),
+        (replace(PHONE, mark=-1),),
     ],
 )
 def test_an_enrolment_that_makes_no_sense_changes_nothing(store: AnyStore, credentials: tuple[Credential, ...]) -> None:
@@ -277,7 +276,7 @@ def test_an_enrolment_that_makes_no_sense_changes_nothing(store: AnyStore, crede
 def test_an_id_that_is_taken_is_refused(store: AnyStore) -> None:
     enrol(store, PHONE)
     with pytest.raises(StoreError):
-        do(store, Enrol((dataclasses.replace(PHONE, material=b"another"),)))
+        do(store, Enrol((replace(PHONE, material=b"another"),)))
     assert alice(store).credentials == (PHONE,)
 
 
@@ -286,7 +285,7 @@ def test_rename_changes_the_label_alone(store: AnyStore) -> None:
     assert do(store, Rename(ALICE, PHONE.id, "old phone")) == (True,)
     assert do(store, Rename(1001, PHONE.id, "mine")) == (False,)
     assert do(store, Rename(ALICE, BOBS.id, "mine")) == (False,)
-    assert alice(store).credentials == (dataclasses.replace(PHONE, label="old phone"),)
+    assert alice(store).credentials == (replace(PHONE, label="old phone"),)
 
 
 def test_the_last_credential_takes_the_account_with_it(store: AnyStore) -> None:
@@ -301,9 +300,9 @@ def test_the_last_credential_takes_the_account_with_it(store: AnyStore) -> None:
 
 
 def test_unlock_resets_tallies_and_caps_marks(store: AnyStore) -> None:
-    ahead = dataclasses.replace(PHONE, mark=1000)
+    ahead = replace(PHONE, mark=1000)
     enrol(store, ahead, CODES)
-    enrol(store, dataclasses.replace(BOBS, mark=1000))
+    enrol(store, replace(BOBS, mark=1000))
     answer(store, None)
     assert do(store, Unlock(ALICE, ((ahead.id, 990), (CODES.id, 5), (BOBS.id, 3)))) == (1,)
     assert [found.mark for found in alice(store).credentials] == [990, 0]
@@ -358,7 +357,7 @@ def test_another_connection_sees_what_was_acknowledged(store: AnyStore, store_pa
 
 def test_nothing_secret_lies_open_in_the_files(store: AnyStore, store_path: str) -> None:
     canary = b"CANARY-5e1f"
-    enrol(store, dataclasses.replace(PHONE, material=canary))
+    enrol(store, replace(PHONE, material=canary))
     do(store, KeepConfig(canary.decode()))
     assert alice(store).credentials[0].material == canary
     for suffix in ("", "-wal", "-shm"):
@@ -369,7 +368,7 @@ def test_nothing_secret_lies_open_in_the_files(store: AnyStore, store_path: str)
 
 def test_enrol_refuses_an_account_that_is_not_as_expected(store: AnyStore) -> None:
     enrol(store, PHONE)
-    again = dataclasses.replace(PHONE, id="f" * 32, label="another")
+    again = replace(PHONE, id="f" * 32, label="another")
     for expected in (frozenset[str](), frozenset({PHONE.id, "e" * 32})):
         (result,) = store.apply([(Enrol((again,), expected=expected),)])
         assert isinstance(result, ChangedMeanwhile)

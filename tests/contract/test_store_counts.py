@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from stores import ALICE, ThroughWriter, at, credential, do, enrol, later
 
 from pam_mfa.store.base import Account, Attempt, Count, Credential, FindAccount, Tried, Unlock, Use
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, Instant, Tally
 
 AnyStore = SqliteStore | ThroughWriter
@@ -51,7 +50,7 @@ def test_a_sign_count_that_grows_is_stored(store: AnyStore) -> None:
 def test_a_sign_count_that_falls_back_is_refused_counted_and_remembered(store: AnyStore, to: int) -> None:
     enrol(store, KEY, PHONE)
     assert count(store, to) is Tried.CLONE
-    assert found_key(store) == dataclasses.replace(KEY, suspect=True)
+    assert found_key(store) == replace(KEY, suspect=True)
     assert alice(store).tallies["fido2"] == Tally(1, at())
     assert alice(store).of("totp") == (PHONE,)
 
@@ -61,7 +60,7 @@ def test_a_copy_does_not_count_itself_past_the_key(store: AnyStore) -> None:
     enrol(store, KEY)
     assert count(store, 40) is Tried.CLONE
     assert count(store, 41) is Tried.CLONE
-    assert found_key(store) == dataclasses.replace(KEY, suspect=True)
+    assert found_key(store) == replace(KEY, suspect=True)
     assert count(store, 41, tolerant=True) is Tried.ACCEPTED
     assert count(store, 42) is Tried.CLONE
     do(store, Unlock(ALICE))
@@ -72,16 +71,16 @@ def test_a_sign_count_that_falls_back_may_be_tolerated_but_never_forgotten(store
     enrol(store, KEY)
     answer(store, None)
     assert count(store, 3, tolerant=True, now=later(5)) is Tried.TOLERATED
-    assert found_key(store) == dataclasses.replace(KEY, suspect=True, used=later(5).wall)
+    assert found_key(store) == replace(KEY, suspect=True, used=later(5).wall)
     assert alice(store).tallies["fido2"] == Tally()
     assert count(store, 41, tolerant=True) is Tried.ACCEPTED
 
 
 def test_an_authenticator_that_does_not_count_says_zero_for_ever(store: AnyStore) -> None:
-    enrol(store, dataclasses.replace(KEY, mark=0))
+    enrol(store, replace(KEY, mark=0))
     for _ in range(3):
         assert count(store, 0) is Tried.ACCEPTED
-    assert found_key(store) == dataclasses.replace(KEY, mark=0, used=at().wall)
+    assert found_key(store) == replace(KEY, mark=0, used=at().wall)
     assert count(store, 1) is Tried.ACCEPTED
     assert count(store, 0) is Tried.CLONE
 
@@ -93,7 +92,7 @@ def test_one_of_many_equal_sign_counts_is_accepted(store: AnyStore) -> None:
 
 
 def test_a_suspicion_ends_with_unlock_and_only_that_accounts(store: AnyStore) -> None:
-    bobs = dataclasses.replace(KEY, uid=1001, user="bob", id="b" * 32, suspect=True)
+    bobs = replace(KEY, uid=1001, user="bob", id="b" * 32, suspect=True)
     enrol(store, bobs)
     enrol(store, KEY)
     assert count(store, 40) is Tried.CLONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +32,7 @@ from pam_mfa.errors import LookupFailed, StoreError, StoreMissing
 from pam_mfa.outcome import Outcome
 from pam_mfa.service.channel import Answered
 from pam_mfa.store.base import Tried
+from pam_mfa.structure import replace
 from pam_mfa.wire import Type
 
 PHONE, KEY = totp(), key()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import select
@@ -18,6 +17,7 @@ import pytest
 from pam_mfa import audit
 from pam_mfa.audit import Log, Record, render
 from pam_mfa.outcome import Outcome
+from pam_mfa.structure import replace
 from pam_mfa.trail import Trail
 
 DEADLINE = 20.0
@@ -35,7 +35,7 @@ RECORD = Record(
 
 
 def record(user: str = "alice") -> Record:
-    return dataclasses.replace(RECORD, user=user)
+    return replace(RECORD, user=user)
 
 
 class Reader:

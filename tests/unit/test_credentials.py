@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import RefusedError
 from pam_mfa.store.base import Account, Attempt, Burn, Credential, FindAccount, Remove
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT
 
 CLOCK = Clock()

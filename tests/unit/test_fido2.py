@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +30,7 @@ from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.store.base import DECOY_UID, Attempt, Count
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,7 @@ from pam_mfa.factors.fido2 import Material
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.store.base import Credential, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 
 HERE = replace(PLACE, host="Host.Example")
 STRICT = replace(HERE, rule=Rule(user_verification=UserVerification.REQUIRED))

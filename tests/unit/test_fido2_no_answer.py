@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +42,7 @@ from pam_mfa.factors.base import Ceremony
 from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED
 from pam_mfa.factors.dialogue import BAD_PIN, GRACE, NO_KEY, NO_SERVICE, NOT_ACCEPTED, NOT_TOUCHED, PLUG_BACK, WORDS
 from pam_mfa.login import prove
+from pam_mfa.structure import replace
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from pam_mfa.outcome import Outcome
 from pam_mfa.service.manage import RECORDED, VERBS, answer_of
 from pam_mfa.store.base import FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import values
 from pam_mfa.wire import Type
 
 ROOT_FOR_ALICE = {"uid": ALICE, "name": "alice"}
@@ -341,7 +341,7 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
     own, record = one.link.records
     assert (own.event, own.outcome, own.reason, own.user) == ("remove", None, "removed", "alice")
     assert (own.factor, own.credential, own.label) == ("totp", one.parts[0]["id"], "phone")
-    assert dataclasses.asdict(record) | {"session": ""} == {
+    assert values(record) | {"session": ""} == {
         "event": "remove",
         "outcome": None,
         "reason": "done",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import re
 import string
-from dataclasses import replace
 
 import pytest
 from flows import ALICE, SESSION, Clock, Memory, World, account, mac, recovery
@@ -16,6 +15,7 @@ from pam_mfa.factors.base import Ceremony, Enrolment
 from pam_mfa.factors.recovery import ALPHABET, LENGTH, SET, Recovery, remaining
 from pam_mfa.outcome import Proof
 from pam_mfa.store.base import Burn
+from pam_mfa.structure import replace
 
 FACTOR = Recovery(mac)
 NOW = Clock()()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from pam_mfa.config import Rule, Settings, Unenrolled
 from pam_mfa.errors import AbortedError, ConfigError, PamMfaError, ProtocolError, RefusedError, StoreMissing
 from pam_mfa.outcome import Outcome, Proof, Verdict
 from pam_mfa.service.transaction import REFUSALS, verdict_of
+from pam_mfa.structure import replace, values
 from pam_mfa.throttle import FREE
 from pam_mfa.wire import Tag, Type
 
@@ -141,7 +141,7 @@ def test_only_refusals_are_delayed() -> None:
     assert peer(settings=settings).hello().reply(RIGHT).result[1] == 0
     assert peer(settings=settings).hello().send(Type.ABORT).result[1] == 0
     assert peer(settings=settings).hello().send(Type.SKIP).result[1] == 0
-    allow = dataclasses.replace(settings, policy=Rule(unenrolled=Unenrolled.ALLOW))
+    allow = replace(settings, policy=Rule(unenrolled=Unenrolled.ALLOW))
     assert Peer(settings=allow).hello().result[:2] == (Outcome.EXEMPT, 0)
 
 
@@ -153,7 +153,7 @@ def test_the_record_of_a_granted_login_names_the_credential(clock: Monotonic) ->
     clock.sleep(3, one.session)
     one.reply(RIGHT)
     (record,) = one.link.records
-    assert dataclasses.asdict(record) == {
+    assert values(record) == {
         "event": "login",
         "outcome": Outcome.GRANTED,
         "reason": "proven",
@@ -228,7 +228,7 @@ def test_a_verdict_without_its_record_is_unavailable(answers: list[str]) -> None
 
 
 def test_nor_is_anybody_exempt_without_it() -> None:
-    one = Peer(settings=dataclasses.replace(REQUIRED, policy=Rule(unenrolled=Unenrolled.ALLOW)))
+    one = Peer(settings=replace(REQUIRED, policy=Rule(unenrolled=Unenrolled.ALLOW)))
     one.link.written = False
     assert one.hello().outcome is Outcome.UNAVAILABLE
 
