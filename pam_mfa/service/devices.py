@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from ..errors import Gone, PamMfaError
 from .channel import Done
 
 PENDING = "/run/pam-mfa/pending"
+TRIES = 4
 MAX_REPLIES = 1024  # to one request: nobody plugs in that much, and while they last nobody else has a turn
 
 
@@ -152,26 +155,50 @@ class Devices:
 class Pending:
     """Files that tell desktop notifiers whose login waits for a touch: /run/pam-mfa/pending/UID.
 
-    A full or absent directory disturbs no login.
+    Each process that has a login waiting holds a shared lock on the user's file, which ends with it however it ends; a
+    file that nobody has locked is taken away by whoever waits next. A full or absent directory disturbs no login.
     """
 
     def __init__(self, directory: str = PENDING) -> None:
         self._directory = directory
         self._waiting: dict[int, int] = {}
+        self._locked: dict[int, int] = {}
 
     def clear(self) -> None:
-        """Take away what a service that was killed has left."""
+        """Take away what those who were killed have left."""
         with suppress(OSError):
             for name in os.listdir(self._directory):
-                os.unlink(os.path.join(self._directory, name))
+                self._leave(name, os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
 
     def change(self, uid: int, by: int) -> None:
         """One more (1) or one fewer (-1) login waits for that user's touch."""
-        now = self._waiting.pop(uid, 0) + by
-        path = os.path.join(self._directory, str(uid))
+        before = self._waiting.pop(uid, 0)
+        if before + by:
+            self._waiting[uid] = before + by
+        if not before:
+            self.clear()
+            with suppress(OSError):
+                self._locked[uid] = self._create(str(uid))
+        elif uid not in self._waiting and uid in self._locked:
+            self._leave(str(uid), self._locked.pop(uid))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+    def _create(self, name: str) -> int:
+        """The file's descriptor, with its lock. Raises OSError."""
+        for _ in range(TRIES):
+            fd = os.open(self._path(name), os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(fd), os.stat(self._path(name))):
+                    return fd
+            os.close(fd)  # somebody is just taking it away
+        raise OSError(errno.EAGAIN, "it is taken away again and again")
+
+    def _leave(self, name: str, fd: int) -> None:
+        """Give up the lock, and the file with it where no other process has one."""
         with suppress(OSError):
-            if now:
-                self._waiting[uid] = now
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
-            else:
-                os.unlink(path)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(self._path(name))
+        os.close(fd)

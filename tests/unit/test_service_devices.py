@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,20 +172,75 @@ def test_a_touch_is_told_once_and_ends_with_the_last_device(desk: Desk, end: Cal
     assert desk.touches == [True, False]
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
 def test_a_file_for_each_user_whose_login_waits(tmp_path: Path) -> None:
-    (tmp_path / "7").touch()
     pending = Pending(str(tmp_path))
-    pending.clear()
-    assert os.listdir(tmp_path) == []
     pending.change(1000, 1)
     pending.change(1000, 1)
     pending.change(1001, 1)
-    assert sorted(os.listdir(tmp_path)) == ["1000", "1001"]
+    assert names(tmp_path) == ["1000", "1001"]
     pending.change(1000, -1)
-    assert sorted(os.listdir(tmp_path)) == ["1000", "1001"]
+    assert names(tmp_path) == ["1000", "1001"]
     pending.change(1000, -1)
     pending.change(1001, -1)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
+    pending.change(1000, 1)
+    assert names(tmp_path) == ["1000"]
+
+
+def test_two_processes_wait_for_the_same_user(tmp_path: Path) -> None:
+    service, engine = (Pending(str(tmp_path)) for _ in range(2))
+    service.change(1000, 1)
+    engine.change(1000, 1)
+    service.change(1000, -1)
+    assert names(tmp_path) == ["1000"]
+    engine.change(1000, -1)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("later", ["another login", "the service"])
+def test_what_a_killed_process_has_left_is_taken_away(tmp_path: Path, later: str) -> None:
+    alive, pending = (Pending(str(tmp_path)) for _ in range(2))
+    child = os.fork()
+    if not child:
+        Pending(str(tmp_path)).change(1000, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    alive.change(1001, 1)  # takes the first one away
+    (tmp_path / "1000").touch()
+    if later == "the service":
+        pending.clear()
+        assert names(tmp_path) == ["1001"]
+    else:
+        pending.change(1002, 1)
+        assert names(tmp_path) == ["1001", "1002"]
+
+
+def test_a_file_that_is_just_taken_away_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        (tmp_path / "1000").unlink()
+        fcntl.flock(fd, how)
+
+    monkeypatch.setattr("pam_mfa.service.devices.fcntl.flock", flock)
+    Pending(str(tmp_path)).change(1000, 1)
+    Pending(str(tmp_path)).clear()
+    assert names(tmp_path) == ["1000"]
+
+
+def test_a_file_that_others_keep_locked_disturbs_no_login(tmp_path: Path) -> None:
+    pending = Pending(str(tmp_path))
+    other = os.open(tmp_path / "1000", os.O_CREAT | os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    pending.change(1000, 1)
+    pending.change(1000, -1)
+    os.close(other)
+    pending.change(1000, 1)
+    pending.clear()
+    assert names(tmp_path) == ["1000"]
 
 
 def test_without_its_directory_nobody_is_disturbed(tmp_path: Path) -> None:
