@@ -2,7 +2,7 @@
 
 One connection is one request. The service answers with any number of replies, each about one device, until the
 other side hangs up, which cancels whatever the devices are doing. `Pin` and `Choose` go on with a running `Assert`
-or `Make`. Nothing here is CBOR, JSON or pickle: a reply's bytes have been parsed by the helper that talked to the
+or `Make`, `Use` and `Release` with a `Sign`. Nothing here is CBOR, JSON or pickle: a reply's bytes have been parsed by the helper that talked to the
 device, and whoever reads them checks what they mean (factors/assertion.py). Nobody believes a device's words.
 
 How these travel is in codec.py.
@@ -18,6 +18,7 @@ MAX_PACKET = 64 * 1024
 MAX_CREDENTIALS = 64  # of one account
 MAX_CREDENTIAL_ID = 1023  # CTAP 2.1 section 6.1, WebAuthn Level 3 section 7.1
 MAX_AUTHENTICATOR_DATA = 4096
+MAX_CERTIFICATE = 16 * 1024
 MAX_NAME = 64
 HASH_BYTES = 32
 TOUCH_SECONDS = 30
@@ -46,6 +47,22 @@ class PinReason(IntEnum):
     VERIFICATION_BLOCKED = 3  # too many fingerprints that did not fit
 
 
+class Slot(IntEnum):
+    """A PIV key that demands a PIN (SP 800-73-5 part 1 section 5). 9E demands none, and is none of these."""
+
+    AUTHENTICATION = 0x9A
+    SIGNATURE = 0x9C
+    KEY_MANAGEMENT = 0x9D
+
+
+class Scheme(IntEnum):
+    """How a card has signed."""
+
+    PKCS1 = 1  # RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2) with SHA-256
+    PSS = 2  # RSASSA-PSS (section 8.1) with SHA-256, and a salt of 32 bytes
+    ECDSA = 3  # with SHA-256 on P-256, with SHA-384 on P-384
+
+
 class Failure(IntEnum):
     """Why a device is out. Each has its own message; none of them is a guess."""
 
@@ -65,6 +82,8 @@ class Failure(IntEnum):
     UNSUPPORTED = 14  # not an authenticator that can do what is asked (CTAP1 only, no algorithm of ours, a platform's)
     NONSENSE = 15  # an answer that is none
     SILENT = 16  # killed at its deadline
+    NO_CERTIFICATE = 17  # a PIV card without one in any of the slots
+    SWAPPED = 18  # another card than before the PIN was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +160,23 @@ class List:
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """Have a card sign with a key that demands its PIN (SP 800-73-5 part 2 section 3.2.4).
+
+    Args:
+        message: 32 bytes; the card signs their hash.
+        slots: those that count.
+        seconds: as in Assert.
+    """
+
+    TYPE: ClassVar[int] = 0x04
+
+    message: bytes
+    slots: tuple[Slot, ...]
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
     """The PIN of a device that wanted one; at most 63 bytes of UTF-8."""
 
@@ -155,6 +191,26 @@ class Choose:
     """Several devices want a PIN: have them blink, and say which is touched (CTAP 2.1 section 6.9)."""
 
     TYPE: ClassVar[int] = 0x12
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Sign with this card: it is one of the account's. Its PIN has 6 to 8 characters of printable ASCII."""
+
+    TYPE: ClassVar[int] = 0x13
+
+    device: int
+    slot: Slot
+    pin: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let go of this card: it is none of the account's."""
+
+    TYPE: ClassVar[int] = 0x14
+
+    device: int
 
 
 # ---------------------------------------------------------------------------------------------------------- replies
@@ -279,6 +335,62 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Certified:
+    """A certificate on a card, as its helper has read it. The texts are to be shown, nothing follows from them.
+
+    Args:
+        slot: where it is.
+        certificate: DER, at most 16 KiB.
+        public_key: its subject public key info, DER.
+        subject, issuer: RFC 4514, printable ASCII of at most 256 characters.
+        number: its serial number in hex.
+        valid_from, valid_until: as in 2026-12-31.
+        key: "rsa-2048", "p-256" and so on.
+    """
+
+    slot: Slot
+    certificate: bytes
+    public_key: bytes
+    subject: str
+    issuer: str
+    number: str
+    valid_from: str
+    valid_until: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """A card with certificates. In answer to Sign it waits for Use or Release; to List it is the last word.
+
+    Args:
+        name: of the reader.
+        serial: the card's own number (CHUID's GUID), empty where it has none.
+        tries: left for its PIN; 255 where it does not say.
+    """
+
+    TYPE: ClassVar[int] = 0x8B
+
+    device: int
+    name: str
+    serial: bytes
+    tries: int
+    certificates: tuple[Certified, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A card has signed, and was the same one before and after."""
+
+    TYPE: ClassVar[int] = 0x8C
+
+    device: int
+    slot: Slot
+    scheme: Scheme
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A device is out of this request."""
 
@@ -297,7 +409,7 @@ class Idle:
     devices: int
 
 
-Request = Assert | Make | List
-Followup = Pin | Choose
-Reply = Described | Holds | Strange | PinWanted | Touch | Chosen | Asserted | Made | Failed | Idle
+Request = Assert | Make | List | Sign
+Followup = Pin | Choose | Use | Release
+Reply = Described | Holds | Strange | PinWanted | Touch | Chosen | Asserted | Made | Carries | Signed | Failed | Idle
 Structure = Request | Followup | Reply

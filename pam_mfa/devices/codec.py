@@ -21,7 +21,8 @@ _LENGTH = struct.Struct(">H")
 KINDS: dict[int, type[Structure]] = {
     kind.TYPE: kind for kind in (*get_args(base.Request), *get_args(base.Followup), *get_args(base.Reply))
 }
-_HINTS = {kind: [get_type_hints(kind)[field.name] for field in fields(kind)] for kind in (*KINDS.values(), base.Wanted)}
+_PARTS = (base.Wanted, base.Certified)
+_HINTS = {kind: [get_type_hints(kind)[field.name] for field in fields(kind)] for kind in (*KINDS.values(), *_PARTS)}
 
 T = TypeVar("T")
 
