@@ -61,15 +61,15 @@ FIDO2_KEYS = {
 SMARTCARD_KEYS = {
     "trust": ('What a certificate on a card has to be: "pinned", one whose public key was enrolled, or "chain", one '
               "whose path to a certificate in /etc/pam-mfa/ca/anchors holds as well.", Smartcard().trust),
-    "revocation": ('With trust "chain", what holds where no certificate list (CRL) in /etc/pam-mfa/ca/crls tells whether '
-                   'a certificate was revoked: "strict", then smartcards cannot be used, or "soft", then it was not.',
+    "revocation": ('With trust "chain", what holds where no certificate list (CRL) in /etc/pam-mfa/ca/crls tells '
+                   'whether a certificate was revoked: "strict", then no card can be used, or "soft", then it was not.',
                    Smartcard().revocation),
     "slots": ("The keys of a card that count, the preferred one first: 9a (authentication), 9c (signature), 9d (key "
               "management). 9e demands no PIN, and never counts.", list(Smartcard().slots)),
     "usages": ('With trust "chain", extended key usages of which a certificate must have one; empty for any.',
                list(Smartcard().usages)),
-    "upn_anchors": ('With trust "chain", the files in /etc/pam-mfa/ca/anchors whose certificates may name their user by '
-                    "a user principal name.", "none"),
+    "upn_anchors": ('With trust "chain", the files in /etc/pam-mfa/ca/anchors whose certificates may name their user '
+                    "by a user principal name.", "none"),
     "mail_anchors": ("The same for mail addresses.", "none"),
 }  # fmt: skip
 RULE_KEYS = {
