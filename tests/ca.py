@@ -222,10 +222,19 @@ def _authority_extensions(
 
 def with_sha1(certificate: x509.Certificate, key: Any) -> x509.Certificate:
     """The same, signed with sha1WithRSAEncryption, which no library does any more. `key`: the issuer's, RSA."""
+    return x509.load_der_x509_certificate(_with_sha1(certificate.tbs_certificate_bytes, key))
+
+
+def crl_with_sha1(of: Authority) -> bytes:
+    """Its empty list, signed in the same way."""
+    return _with_sha1(x509.load_der_x509_crl(of.crl()).tbs_certlist_bytes, of.key)
+
+
+def _with_sha1(body: bytes, key: Any) -> bytes:
     sha256, sha1 = (bytes.fromhex(f"300d06092a864886f70d0101{last}0500") for last in ("0b", "05"))
-    body = certificate.tbs_certificate_bytes.replace(sha256, sha1)
+    body = body.replace(sha256, sha1)
     signature = key.sign(body, padding.PKCS1v15(), hashes.SHA1())
-    return x509.load_der_x509_certificate(_sequence(body + sha1 + b"\x03" + _length(b"\0" + signature)))
+    return _sequence(body + sha1 + b"\x03" + _length(b"\0" + signature))
 
 
 def _sequence(content: bytes) -> bytes:

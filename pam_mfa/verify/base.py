@@ -13,6 +13,7 @@ from typing import ClassVar
 MAX_CHAIN = 8
 MAX_CERTIFICATE = 16 * 1024
 MAX_PACKET = 160 * 1024
+MAX_NAMES = 32
 MAX_TEXT = 256
 SECONDS = 3
 
