@@ -6,7 +6,7 @@ value is the verdict. Whoever drives it (the service's loop, the engine's poll, 
     Tell, Warn       -> Shown                    Ask, AskSecret -> Answer
     Read, Commit     -> Found, Committed         Show           -> Shown
     LookUp           -> LookedUp                 CheckPassword  -> Checked
-    Locate           -> Located
+    Locate           -> Located                  CheckPath      -> PathChecked
     Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
     HangUp, Alert    -> Shown
     any of them      -> Aborted or Expired
@@ -135,6 +135,17 @@ class CheckPassword:
 
 
 @structure
+class CheckPath:
+    """Have a certificate's path checked, in a process of its own.
+
+    Args:
+        check: Check of verify/base.py.
+    """
+
+    check: object = field(repr=False)
+
+
+@structure
 class Show:
     """Management only: hand one record to the CLI."""
 
@@ -190,6 +201,13 @@ class Checked:
 
 
 @structure
+class PathChecked:
+    """The verdict: Checked of verify/base.py."""
+
+    checked: object = field(repr=False)
+
+
+@structure
 class DeviceTouch:
     """A device waits for its user's touch.
 
@@ -229,8 +247,9 @@ class Expired:
     """The session's deadline, or the wait's, has passed."""
 
 
-Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | LookUp | Locate | CheckPassword | Show | Alert
-Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | Skipped | Aborted | Expired
+Asked = LookUp | Locate | CheckPassword | CheckPath
+Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | Asked | Show | Alert
+Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | PathChecked | Skipped | Aborted | Expired
 Event = Told | DeviceTouch | DeviceReply | DeviceGone
 
 T = TypeVar("T")

@@ -83,9 +83,19 @@ def structure(cls: type[T] | None = None, /, *, frozen: bool = True) -> Any:
     return _make(cls, frozen) if cls is not None else lambda cls: _make(cls, frozen)
 
 
+def is_structure(kind: object) -> bool:
+    """Whether that is a class of this kind."""
+    return isinstance(kind, type) and issubclass(kind, _Structure)
+
+
+def names(kind: type) -> tuple[str, ...]:
+    """The fields of a structure's class, in order."""
+    return kind.__match_args__  # type: ignore[attr-defined, no-any-return]
+
+
 def values(instance: object) -> dict[str, Any]:
     """The values of a structure's fields by name, in order."""
-    return {name: getattr(instance, name) for name in type(instance).__match_args__}  # type: ignore[attr-defined]
+    return {name: getattr(instance, name) for name in names(type(instance))}
 
 
 def replace(instance: T, **changes: Any) -> T:

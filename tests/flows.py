@@ -52,6 +52,7 @@ from pam_mfa.store.base import (
     Credential,
     FindAccount,
     FindOwners,
+    Noted,
     Operation,
     Query,
     Store,
@@ -171,6 +172,8 @@ class Memory:
         old = next((c for c in account.credentials if c.id == use.credential), None)
         if old is None:
             return Tried.GONE
+        if isinstance(use, Noted):
+            return Tried.ACCEPTED
         fell_back = Tried.REPLAYED
         if isinstance(use, Burn):
             fresh, mark = not old.mark >> use.bit & 1, old.mark | 1 << use.bit

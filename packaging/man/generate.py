@@ -23,7 +23,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 from pam_mfa import __version__, config  # noqa: E402
 from pam_mfa.cli.exits import MEANING  # noqa: E402
 from pam_mfa.cli.main import cli  # noqa: E402
-from pam_mfa.config import Fido2, Rule, Settings  # noqa: E402
+from pam_mfa.config import Fido2, Rule, Settings, Smartcard  # noqa: E402
 from pam_mfa.outcome import PAM_CODE, Outcome  # noqa: E402
 
 VARIABLE = "_PAM_MFA_COMPLETE"
@@ -45,6 +45,7 @@ TOP_KEYS = {
     "fail_delay": ("Seconds that PAM is asked to wait after a refusal, 0 to 10.", Settings().fail_delay_ms / 1000),
     "issuer": ("The name that authenticator apps show.", "the host's name"),
     "fido2": ("Table: what holds for security keys.", "the defaults below"),
+    "smartcard": ("Table: what holds for smartcards.", "the defaults below"),
     "policy": ("Table: the rule of every service without one of its own.", "the defaults below"),
     "service": ("Tables: rules of single PAM services, for example [service.sudo]. What a rule does not say is as in "
                 "[policy].", "none"),
@@ -56,6 +57,20 @@ FIDO2_KEYS = {
     "clone": ('What becomes of an answer whose sign count fell back, as that of a copied key does: "deny", or "warn" '
               "to let it pass. It is logged at alert level, and pam-mfa list shows the suspicion, in any case.",
               Fido2().clone),
+}  # fmt: skip
+SMARTCARD_KEYS = {
+    "trust": ('What a certificate on a card has to be: "pinned", one whose public key was enrolled, or "chain", one '
+              "whose path to a certificate in /etc/pam-mfa/ca/anchors holds as well.", Smartcard().trust),
+    "revocation": ('With trust "chain", what holds where no certificate list (CRL) in /etc/pam-mfa/ca/crls tells '
+                   'whether a certificate was revoked: "strict", then no card can be used, or "soft", then it was not.',
+                   Smartcard().revocation),
+    "slots": ("The keys of a card that count, the preferred one first: 9a (authentication), 9c (signature), 9d (key "
+              "management). 9e demands no PIN, and never counts.", list(Smartcard().slots)),
+    "usages": ('With trust "chain", extended key usages of which a certificate must have one; empty for any.',
+               list(Smartcard().usages)),
+    "upn_anchors": ('With trust "chain", the files in /etc/pam-mfa/ca/anchors whose certificates may name their user '
+                    "by a user principal name.", "none"),
+    "mail_anchors": ("The same for mail addresses.", "none"),
 }  # fmt: skip
 RULE_KEYS = {
     "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
@@ -151,6 +166,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "CODES": codes_table,
     "TOP_KEYS": lambda: keys_table(config.TOP_KEYS, TOP_KEYS),
     "FIDO2_KEYS": lambda: keys_table(config.FIDO2_KEYS, FIDO2_KEYS),
+    "SMARTCARD_KEYS": lambda: keys_table(config.SMARTCARD_KEYS, SMARTCARD_KEYS),
     "RULE_KEYS": lambda: keys_table(config.RULE_KEYS, RULE_KEYS),
 }
 

@@ -2,88 +2,41 @@
 
 One connection is one request. The service answers with any number of replies, each about one device, until the
 other side hangs up, which cancels whatever the devices are doing. `Pin` and `Choose` go on with a running `Assert`
-or `Make`. Nothing here is CBOR, JSON or pickle: a reply's bytes have been parsed by the helper that talked to the
-device, and whoever reads them checks what they mean (factors/assertion.py). Nobody believes a device's words.
+or `Make`, `Use` and `Release` with a `Sign`. Nothing here is CBOR, JSON or pickle: a reply's bytes have been parsed by
+the helper that talked to the device, and whoever reads them checks what they mean (factors/assertion.py). Nobody
+believes a device's words.
 
-How these travel is in codec.py.
+What they are made of is in terms.py, how they travel in codec.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import ClassVar
 
-MAX_PACKET = 64 * 1024
-MAX_CREDENTIALS = 64  # of one account
-MAX_CREDENTIAL_ID = 1023  # CTAP 2.1 section 6.1, WebAuthn Level 3 section 7.1
-MAX_AUTHENTICATOR_DATA = 4096
-MAX_NAME = 64
-HASH_BYTES = 32
-TOUCH_SECONDS = 30
-
-
-class Verification(IntEnum):
-    """Whether the user proves to the authenticator who they are, by PIN or fingerprint (WebAuthn section 5.8.6)."""
-
-    DISCOURAGED = 1
-    PREFERRED = 2
-    REQUIRED = 3
-
-
-class Transport(IntEnum):
-    """How a device is connected."""
-
-    USB = 1
-    NFC = 2  # any PC/SC reader, also a contact one
-
-
-class PinReason(IntEnum):
-    """Why a PIN is wanted."""
-
-    FIRST = 1
-    WRONG = 2  # the last one was
-    VERIFICATION_BLOCKED = 3  # too many fingerprints that did not fit
-
-
-class Failure(IntEnum):
-    """Why a device is out. Each has its own message; none of them is a guess."""
-
-    BUSY = 1  # somebody else uses it
-    UNPLUGGED = 2
-    DECLINED = 3  # CTAP2_ERR_OPERATION_DENIED
-    NOT_TOUCHED = 4  # CTAP2_ERR_USER_ACTION_TIMEOUT
-    PIN_BLOCKED = 5  # for good, until it is reset
-    PIN_PAUSED = 6  # CTAP2_ERR_PIN_AUTH_BLOCKED: until it is plugged in again
-    PIN_LAST_TRIES = 7  # two or fewer are left, which are the user's own
-    PIN_UNSET = 8  # verification is required, and it has no PIN
-    PIN_CHANGE = 9  # forcePINChange
-    PIN_WRONG = 10  # given once, and wrong: a login asks once
-    VERIFICATION_BLOCKED = 11  # fingerprints, and there is no PIN to fall back on
-    EXCLUDED = 12  # Make: it holds one of the excluded credentials already
-    FULL = 13  # Make: no room for a discoverable credential
-    UNSUPPORTED = 14  # not an authenticator that can do what is asked (CTAP1 only, no algorithm of ours, a platform's)
-    NONSENSE = 15  # an answer that is none
-    SILENT = 16  # killed at its deadline
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A credential that may answer.
-
-    Args:
-        rp_id: relying party id that it was made for.
-        credential_id: at most 1,023 bytes.
-    """
-
-    rp_id: str
-    credential_id: bytes
-
+from ..structure import field, structure
+from .terms import (
+    HASH_BYTES as HASH_BYTES,
+    MAX_AUTHENTICATOR_DATA as MAX_AUTHENTICATOR_DATA,
+    MAX_CERTIFICATE as MAX_CERTIFICATE,
+    MAX_CREDENTIAL_ID as MAX_CREDENTIAL_ID,
+    MAX_CREDENTIALS as MAX_CREDENTIALS,
+    MAX_NAME as MAX_NAME,
+    MAX_PACKET as MAX_PACKET,
+    TOUCH_SECONDS as TOUCH_SECONDS,
+    Certified as Certified,
+    Failure as Failure,
+    PinReason as PinReason,
+    Scheme as Scheme,
+    Slot as Slot,
+    Transport as Transport,
+    Verification as Verification,
+    Wanted as Wanted,
+)
 
 # --------------------------------------------------------------------------------------------------------- requests
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Assert:
     """Have one of these credentials sign.
 
@@ -102,7 +55,7 @@ class Assert:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Make:
     """Make a credential on the device that the user touches (CTAP 2.1 section 6.1).
 
@@ -131,16 +84,33 @@ class Make:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class List:
-    """Say of every device what it is (Described), then Idle; nothing is touched."""
+    """Say of every device what it is (Described, Carries, Reader), then Idle; nothing is touched."""
 
     TYPE: ClassVar[int] = 0x03
 
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
+class Sign:
+    """Have a card sign with a key that demands its PIN (SP 800-73-5 part 2 section 3.2.4).
+
+    Args:
+        message: 32 bytes; the card signs their hash.
+        slots: those that count.
+        seconds: as in Assert.
+    """
+
+    TYPE: ClassVar[int] = 0x04
+
+    message: bytes
+    slots: tuple[Slot, ...]
+    seconds: int
+
+
+@structure
 class Pin:
     """The PIN of a device that wanted one; at most 63 bytes of UTF-8."""
 
@@ -150,17 +120,37 @@ class Pin:
     pin: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Choose:
     """Several devices want a PIN: have them blink, and say which is touched (CTAP 2.1 section 6.9)."""
 
     TYPE: ClassVar[int] = 0x12
 
 
+@structure
+class Use:
+    """Sign with this card: it is one of the account's. Its PIN has 6 to 8 characters of printable ASCII."""
+
+    TYPE: ClassVar[int] = 0x13
+
+    device: int
+    slot: Slot
+    pin: str = field(repr=False)
+
+
+@structure
+class Release:
+    """Let go of this card: it is none of the account's."""
+
+    TYPE: ClassVar[int] = 0x14
+
+    device: int
+
+
 # ---------------------------------------------------------------------------------------------------------- replies
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Described:
     """What a device is (authenticatorGetInfo, CTAP 2.1 section 6.4); the answer to List.
 
@@ -194,7 +184,7 @@ class Described:
     pin_change: bool
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Holds:
     """Silently asked, a device says that it has these of the wanted credentials; it works on."""
 
@@ -206,7 +196,7 @@ class Holds:
     credential_ids: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Strange:
     """Silently asked, a device has none of the wanted credentials; it is left alone."""
 
@@ -216,7 +206,7 @@ class Strange:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class PinWanted:
     """A device waits for Pin. `tries` are left, the one that is asked for included; 255 where it does not say."""
 
@@ -227,7 +217,7 @@ class PinWanted:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Touch:
     """A device waits for its user, who touches it or, where `verifies`, puts a finger on its reader."""
 
@@ -237,7 +227,7 @@ class Touch:
     verifies: bool
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Chosen:
     """After Choose: this one was touched. It wants its PIN; the others are out."""
 
@@ -246,7 +236,7 @@ class Chosen:
     device: int
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Asserted:
     """A device has signed (CTAP 2.1 section 6.2).
 
@@ -266,7 +256,7 @@ class Asserted:
     user_handle: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Made:
     """A device has made a credential; which one and its public key are in the authenticator data."""
 
@@ -278,7 +268,48 @@ class Made:
     authenticator_data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@structure
+class Carries:
+    """A card with certificates. In answer to Sign it waits for Use or Release; to List it is the last word.
+
+    Args:
+        name: of the reader.
+        serial: the card's own number (CHUID's GUID), empty where it has none.
+        tries: left for its PIN; 255 where it does not say.
+    """
+
+    TYPE: ClassVar[int] = 0x8B
+
+    device: int
+    name: str
+    serial: bytes
+    tries: int
+    certificates: tuple[Certified, ...]
+
+
+@structure
+class Signed:
+    """A card has signed, and was the same one before and after."""
+
+    TYPE: ClassVar[int] = 0x8C
+
+    device: int
+    slot: Slot
+    scheme: Scheme
+    signature: bytes
+
+
+@structure
+class Reader:
+    """A card reader without a card in it; an answer to List. `name` is printable ASCII of at most 64 characters."""
+
+    TYPE: ClassVar[int] = 0x8D
+
+    device: int
+    name: str
+
+
+@structure
 class Failed:
     """A device is out of this request."""
 
@@ -288,7 +319,7 @@ class Failed:
     why: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@structure
 class Idle:
     """Every device that is there has been asked, and none works on: plug one in. `devices` of them are there."""
 
@@ -297,7 +328,8 @@ class Idle:
     devices: int
 
 
-Request = Assert | Make | List
-Followup = Pin | Choose
-Reply = Described | Holds | Strange | PinWanted | Touch | Chosen | Asserted | Made | Failed | Idle
+Request = Assert | Make | List | Sign
+Followup = Pin | Choose | Use | Release
+Told = Described | Carries | Reader  # the answers to List
+Reply = Told | Holds | Strange | PinWanted | Touch | Chosen | Asserted | Made | Signed | Failed | Idle
 Structure = Request | Followup | Reply

@@ -1,107 +1,22 @@
-"""Structures of base.py as packets and back.
-
-One packet is one structure: type u8, then its fields in order. Integers are 32 bits, signed, big endian; text (UTF-8)
-and bytes have their length u16 in front, a tuple the number of its items u16. There is one way to write a structure:
-a packet is taken only if writing it again gives the same bytes.
-"""
+"""Structures of base.py as packets and back, as structures.py has them."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import cast, get_args
 
-from ..errors import ProtocolError
+from ..packets import Codec
 from . import base
 from .base import MAX_PACKET, Structure
 
-_INTEGER = struct.Struct(">i")
-_LENGTH = struct.Struct(">H")
-KINDS: dict[int, type[Structure]] = {
-    kind.TYPE: kind for kind in (*get_args(base.Request), *get_args(base.Followup), *get_args(base.Reply))
-}
-_HINTS = {kind: [get_type_hints(kind)[field.name] for field in fields(kind)] for kind in (*KINDS.values(), base.Wanted)}
-
-T = TypeVar("T")
+_CODEC = Codec((*get_args(base.Request), *get_args(base.Followup), *get_args(base.Reply)), MAX_PACKET)
+KINDS: dict[int, type[Structure]] = _CODEC.kinds
 
 
 def encode(structure: Structure) -> bytes:
     """One packet. Raises ProtocolError where it does not fit."""
-    try:
-        packet = bytes([structure.TYPE]) + _write_fields(structure)
-    except (struct.error, UnicodeEncodeError) as problem:
-        raise ProtocolError(f"{type(structure).__name__}: {problem}") from None
-    if len(packet) > MAX_PACKET:
-        raise ProtocolError(f"{type(structure).__name__} with {len(packet)} bytes")
-    return packet
+    return _CODEC.encode(structure)
 
 
 def decode(packet: bytes) -> Structure:
     """The structure of one packet. Raises ProtocolError for anything that `encode` would not have written."""
-    kind = KINDS.get(packet[0]) if packet else None
-    if kind is None or len(packet) > MAX_PACKET:
-        raise ProtocolError(f"no structure in {len(packet)} bytes")
-    reading = _Reading(packet, 1)
-    try:
-        structure = reading.structure(kind)
-    except (struct.error, ValueError) as problem:  # the latter: half characters, numbers outside of an enumeration
-        raise ProtocolError(f"{kind.__name__}: {problem}") from None
-    if encode(structure) != packet:
-        raise ProtocolError(f"{kind.__name__} is not written as it must be")
-    return structure
-
-
-def _write_fields(structure: Any) -> bytes:
-    return b"".join(_write(getattr(structure, field.name)) for field in fields(structure))
-
-
-def _write(value: object) -> bytes:
-    match value:
-        case int():
-            return _INTEGER.pack(value)
-        case str():
-            return _write(value.encode())
-        case bytes():
-            return _LENGTH.pack(len(value)) + value
-        case tuple():
-            return _LENGTH.pack(len(value)) + b"".join(map(_write, value))
-        case _:
-            return _write_fields(value)
-
-
-class _Reading:
-    """One packet being read."""
-
-    def __init__(self, packet: bytes, at: int) -> None:
-        self.packet = packet
-        self.at = at
-
-    def structure(self, kind: type[T]) -> T:
-        return kind(*[self.value(hint) for hint in _HINTS[kind]])  # type: ignore[index]
-
-    def value(self, hint: Any) -> Any:
-        if hint is bytes:
-            return self.take(self.unpack(_LENGTH))
-        if hint is str:
-            return self.value(bytes).decode()
-        if hint in _HINTS:
-            return self.structure(hint)
-        if inner := get_args(hint):
-            return tuple(self.value(inner[0]) for _ in range(self.unpack(_LENGTH)))
-        return self.number(hint)
-
-    def number(self, hint: Callable[[int], T]) -> T:
-        value = hint(self.unpack(_INTEGER))  # int, bool, an enumeration
-        return value
-
-    def unpack(self, form: struct.Struct) -> int:
-        (value,) = form.unpack(self.take(form.size))
-        return int(value)
-
-    def take(self, size: int) -> bytes:
-        taken = self.packet[self.at : self.at + size]
-        if len(taken) != size:
-            raise ProtocolError("a packet ends within a field")
-        self.at += size
-        return taken
+    return cast(Structure, _CODEC.decode(packet))

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..conversation import (
     Aborted,
     CheckPassword,
+    CheckPath,
     Commit,
     Committed,
     Event,
@@ -49,6 +50,8 @@ class Backend(Protocol):
         done(Located(UNKNOWN))
 
     def check_password(self, want: CheckPassword, done: Done) -> None: ...
+
+    def check_path(self, want: CheckPath, done: Done) -> None: ...
 
     def wait(self, want: Wait, done: Done) -> None:
         """The one that need not call `done`: the session ends a wait that lasts too long."""
@@ -162,6 +165,8 @@ class Channel(Generic[T]):
                 self._backend.locate(want, done)
             case CheckPassword():
                 self._backend.check_password(want, done)
+            case CheckPath():
+                self._backend.check_path(want, done)
             case Wait():
                 self._backend.wait(want, done)
             case HangUp():

@@ -28,7 +28,8 @@ class Credential:
     """One enrolled thing.
 
     Args:
-        id: 32 lower-case hex digits, random; of an imported key made from what the key calls it (importing.py).
+        id: 32 lower-case hex digits, random; of a key or card made from what tells it from others, so that a second
+            owner is found.
         uid, user: its owner.
         factor: name of the factor in the registry.
         label: the name its user gave it; the only text that may change.
@@ -128,7 +129,14 @@ class Count:
     tolerant: bool = False
 
 
-Use = Advance | Burn | Count
+@structure
+class Noted:
+    """Use a credential that nothing can be counted of: the answer was to a question that is never asked again."""
+
+    credential: str
+
+
+Use = Advance | Burn | Count | Noted
 
 
 @structure

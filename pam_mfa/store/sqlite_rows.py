@@ -26,6 +26,7 @@ from .base import (
     KeepConfig,
     KeptConfig,
     ListAccounts,
+    Noted,
     Operation,
     Query,
     Remove,
@@ -173,6 +174,9 @@ def add_tally(db: sqlite3.Connection, uid: int, factor: str) -> None:
 # ------------------------------------------------------------------------------------------- operations
 
 
+_NOTE = "UPDATE credential SET used = ? WHERE uid = ? AND id = ? AND factor = ?"
+
+
 def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     """One answer: the tally is read, the use is made and the outcome counted behind one write lock."""
     row = db.execute(
@@ -206,6 +210,8 @@ def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
             "UPDATE credential SET used = ?, mark = mark | ? WHERE uid = ? AND id = ? AND factor = ? AND mark & ? = 0",
             (wide(op.at.wall), bit, *owner, bit),
         )
+    elif isinstance(use, Noted):
+        changed = db.execute(_NOTE, (wide(op.at.wall), *owner))
     else:
         # An authenticator that does not count says 0 for ever.
         zero = int(isinstance(use, Count) and use.to == 0)
@@ -232,7 +238,7 @@ def _fell_back(db: sqlite3.Connection, op: Attempt, use: Count) -> Tried:
         return Tried.GONE
     if not use.tolerant:
         return Tried.CLONE
-    db.execute("UPDATE credential SET used = ? WHERE uid = ? AND id = ? AND factor = ?", (wide(op.at.wall), *owner))
+    db.execute(_NOTE, (wide(op.at.wall), *owner))
     return Tried.TOLERATED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stores import ALICE, ThroughWriter, at, credential, do, enrol, later
 
-from pam_mfa.store.base import Account, Attempt, Count, Credential, FindAccount, Tried, Unlock, Use
+from pam_mfa.store.base import Account, Attempt, Count, Credential, FindAccount, Noted, Tried, Unlock, Use
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, Instant, Tally
@@ -119,3 +119,21 @@ def test_a_sign_count_of_a_key_that_went_or_is_anothers_is_gone(store: AnyStore,
         assert answer(store, Count(id_, 0, tolerant)) is Tried.GONE
     assert alice(store).of("fido2") == (KEY,)
     assert store.read(FindAccount(1001, "bob")).credentials == (BOBS,)
+
+
+def test_a_use_of_what_cannot_count_is_noted_as_often_as_it_comes(store: AnyStore) -> None:
+    enrol(store, KEY)
+    answer(store, None)
+    for seconds in (0, 60):
+        assert answer(store, Noted(KEY.id), later(seconds)) is Tried.ACCEPTED
+        assert found_key(store) == replace(KEY, used=later(seconds).wall)
+    assert alice(store).tallies["fido2"] == Tally()
+
+
+def test_a_use_of_what_went_or_is_anothers_is_not_noted(store: AnyStore) -> None:
+    enrol(store, KEY, PHONE)
+    enrol(store, BOBS)
+    for id_ in (PHONE.id, BOBS.id, "f" * 32):
+        assert answer(store, Noted(id_)) is Tried.GONE
+    assert alice(store).credentials == (PHONE, KEY)
+    assert alice(store).tallies["fido2"].failures == 3

@@ -15,7 +15,7 @@ from pam_mfa.config import Rule, Settings, Unenrolled
 from pam_mfa.errors import ConfigError
 
 MANY = settings(max_examples=500, deadline=None)
-FACTORS = ("fido2", "totp", "recovery")
+FACTORS = ("fido2", "smartcard", "totp", "recovery")
 GOOD = """\
 first_enrolment = "self"
 audit = "required"

@@ -15,8 +15,8 @@ from pam_mfa import config
 from pam_mfa.config import Clone, Fido2, FirstEnrolment, LocalKey, Rule, Settings, Synced, Unenrolled, UserVerification
 from pam_mfa.errors import ConfigError
 
-FACTORS = ("fido2", "totp", "recovery")
-METHODS = FACTORS
+FACTORS = ("fido2", "smartcard", "totp", "recovery")
+METHODS = ("fido2", "totp", "recovery")
 ME = os.getuid()
 
 
@@ -103,7 +103,7 @@ def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
 
 DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
-TOP = "first_enrolment, audit, fail_delay, issuer, fido2, policy, service"
+TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, service"
 HOST = "must be a domain name in lower case, for example example.org"
 NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case)"
 
@@ -140,12 +140,13 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
         ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
         ("service.su.unenrolled = 'ALLOW'", 'service.su.unenrolled: "ALLOW"; one of: deny, allow'),
-        ("policy.methods = []", "policy.methods: empty; at least one of: fido2, totp, recovery"),
-        ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: fido2, totp, recovery'),
-        ("policy.methods = ['TOTP']", 'policy.methods[0]: unknown method "TOTP"; one of: fido2, totp, recovery'),
+        ("policy.methods = []", "policy.methods: empty; at least one of: fido2, smartcard, totp, recovery"),
+        ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: fido2, smartcard, totp, recovery'),
+        ("policy.methods = ['TOTP']",
+         'policy.methods[0]: unknown method "TOTP"; one of: fido2, smartcard, totp, recovery'),
         ("policy.methods = ['totp', 'totp']", 'policy.methods[1]: "totp" is named twice'),
         ("service.sshd.methods = ['totp', 'otp']", 'service.sshd.methods[1]: unknown method "otp"; one of: '
-         "fido2, totp, recovery"),
+         "fido2, smartcard, totp, recovery"),
         ("policy.exempt_groups = ['']", 'policy.exempt_groups[0]: "" is not the name of a group'),
         ("policy.exempt_groups = ['a', ' ']", 'policy.exempt_groups[1]: " " is not the name of a group'),
         ("policy.exempt_groups = ['wheel ']", 'policy.exempt_groups[0]: "wheel " is not the name of a group'),

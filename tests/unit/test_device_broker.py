@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from pam_mfa.devices.helper import MAX_DATA, WATCHDOG_EXIT
 from pam_mfa.devices.line import Left, Line
 from pam_mfa.devices.service import Broker
 from pam_mfa.errors import Gone
+from pam_mfa.structure import replace
 
 DEADLINE = 20.0
 WANTED = Wanted("host.example", b"x")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -24,6 +23,7 @@ from pam_mfa.devices.base import (
 )
 from pam_mfa.devices.codec import KINDS, decode, encode
 from pam_mfa.errors import ProtocolError
+from pam_mfa.structure import is_structure, names
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**31), 2**31 - 1),
@@ -38,13 +38,13 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return PLAIN[hint]
     if inner := get_args(hint):
         return st.lists(values(inner[0]), max_size=5).map(tuple)
-    return structures(hint) if is_dataclass(hint) else st.from_type(hint)
+    return structures(hint) if is_structure(hint) else st.from_type(hint)
 
 
 def structures(kind: Any) -> st.SearchStrategy[Any]:
     """Of one kind."""
     hints = get_type_hints(kind)
-    return st.builds(kind, *(values(hints[field.name]) for field in fields(kind)))
+    return st.builds(kind, *(values(hints[name]) for name in names(kind)))
 
 
 STRUCTURES = st.one_of(*map(structures, KINDS.values()))

@@ -65,7 +65,7 @@ def test_no_domain_name_is_refused(name: str) -> None:
 
 def test_it_lands_in_the_settings_and_nothing_else_changes() -> None:
     settings = relying_party.written(SETTINGS, "login.example.org")
-    assert config.parse(settings, ("fido2", "totp", "recovery")).fido2.rp_id == "login.example.org"
+    assert config.parse(settings, ("fido2", "smartcard", "totp", "recovery")).fido2.rp_id == "login.example.org"
     assert settings.replace('rp_id = "login.example.org"', '#rp_id = "example.org"') == SETTINGS
     assert relying_party.written(SETTINGS, "") == SETTINGS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -16,6 +15,7 @@ from pam_mfa.enroll import AWAY, Caller, Desk
 from pam_mfa.errors import DeadlineError, ProtocolError, RefusedError
 from pam_mfa.keys import devices
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
+from pam_mfa.structure import replace
 
 BLUE = Described(
     device=1,
@@ -100,13 +100,13 @@ def test_root_may_ask_from_anywhere_and_everybody_where_the_rule_lets_them(facts
 
 
 def test_tries_that_a_device_does_not_tell_are_nobody_s_guess() -> None:
-    world = ask(DeviceReply(dataclasses.replace(BLUE, pin_tries=255)), DeviceReply(Idle(1)))
+    world = ask(DeviceReply(replace(BLUE, pin_tries=255)), DeviceReply(Idle(1)))
     assert world.records[0]["pin_tries"] is None
 
 
 def test_a_record_fits_into_a_frame_whatever_a_device_says() -> None:
     words = tuple(f"{number:064}" for number in range(32))
-    loud = dataclasses.replace(
+    loud = replace(
         BLUE,
         name="x" * 64,
         versions=words,

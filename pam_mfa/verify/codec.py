@@ -1,0 +1,8 @@
+"""Structures of base.py as packets and back, as structures.py has them."""
+
+from __future__ import annotations
+
+from ..packets import Codec
+from .base import MAX_PACKET, Check, Checked
+
+CODEC = Codec((Check, Checked), MAX_PACKET)
