@@ -215,7 +215,7 @@ class TestMany:
 
     @pytest.mark.parametrize("other", [MAKE, List(30)], ids=["Make", "List"])
     def test_a_login_has_a_device_alone(self, tmp_path: Path, other: Request) -> None:
-        """What is there already gives way, what comes later finds it busy, and other logins have to agree by its lock."""
+        """What is there already gives way, what comes later finds it busy; other logins agree by its lock."""
         with sessions(tmp_path / "door", touch_and_hang) as session:
             before = session(other)
             assert next_of(before) == Touch(1, False)
