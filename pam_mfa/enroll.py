@@ -188,7 +188,7 @@ def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[st
     # began when it was empty may not end there once it is not (S08).
     expected = frozenset(credential.id for credential in account.credentials)
     try:
-        yield from commit(Enrol(tuple(m.credential for m in made), replace, expected))
+        yield from commit(Enrol(tuple(m.credential for m in made), replace, expected, alone=True))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None
     for credential in (m.credential for m in made):

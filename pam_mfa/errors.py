@@ -68,7 +68,7 @@ class NameMismatch(StoreError):
 
 
 class ChangedMeanwhile(StoreError):
-    """The account is no longer as it was when the change began."""
+    """The account is no longer as it was when the change began, or somebody has what it was to be given."""
 
     reason = "changed_meanwhile"
 

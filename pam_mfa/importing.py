@@ -45,11 +45,12 @@ def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
     account = yield from desk.account()
     present = {Material.unpack(c.material).credential_id: c for c in account.of(FACTOR)}
     fresh = [key for key in keys if key.credential_id not in present]
-    if args.get("shared") is not True:
+    alone = args.get("shared") is not True
+    if alone:
         yield from _alone(desk, fresh)
     made = _credentials(desk, account, fresh, stem)
     if apply and made:
-        yield from _store(account, made)
+        yield from _store(account, made, alone)
     enrolled = present | {key.credential_id: credential for key, credential in zip(fresh, made, strict=True)}
     for key in keys:
         state = "present" if key.credential_id in present else "imported" if apply else "ready"
@@ -136,9 +137,9 @@ def _credential(desk: Desk, key: Imported, label: str, now: int) -> Credential:
     return Credential(name, caller.uid, caller.user, FACTOR, label, material.pack(), created=now)
 
 
-def _store(account: Account, made: Sequence[Credential]) -> Steps[None]:
+def _store(account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
     expected = frozenset(credential.id for credential in account.credentials)
     try:
-        yield from commit(Enrol(tuple(made), expected=expected))
+        yield from commit(Enrol(tuple(made), expected=expected, alone=alone))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None

@@ -49,6 +49,7 @@ MAX_REPLIES = 64  # of one device
 SIGALRM_EXIT = -14  # helper.py: nobody let it have the card
 
 FROM_HELPER = tuple(kind for kind in get_args(Reply) if kind is not Idle)
+LOGINS = (Assert,)  # they come first: enrolments and lists leave them the device
 WORKING = (Holds, PinWanted, Touch, Chosen)  # replies that are not the last one
 
 
@@ -57,6 +58,12 @@ class Children(Protocol):
 
     def adopt(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
         """Hand on what it says, and its exit status; kill it soon after it was hung up on."""
+
+    def clear(self, port: Port) -> None:
+        """A login wants the device there: nobody else may have it."""
+
+    def reserved(self, port: Port) -> bool:
+        """Whether a login is at the device there."""
 
 
 @dataclass(slots=True)
@@ -180,6 +187,13 @@ class Errand:
         if sum(not helper.out for helper in self._helpers.values()) >= MAX_DEVICES:
             return
         number = self._numbers + 1
+        if isinstance(request, LOGINS):
+            self._children.clear(port)
+        elif self._children.reserved(port):
+            self._numbers = number
+            self._helpers[port] = Helper(number, None, now)
+            self._fail(self._helpers[port], Failure.BUSY)
+            return
         try:
             child = fork(partial(attend, port, request), number, max(1, int(self._until - now)))
         except OSError:  # no more processes: another time
@@ -187,6 +201,16 @@ class Errand:
         self._numbers = number
         helper = self._helpers[port] = Helper(number, child, now + FIRST_WORD_SECONDS)
         self._children.adopt(child, partial(self._heard, helper), partial(self._ended, helper))
+
+    def at(self, port: Port) -> bool:
+        """Whether a login is at the device there."""
+        return isinstance(self._request, LOGINS) and port in self._helpers and not self._helpers[port].out
+
+    def give_way(self, port: Port) -> None:
+        """Leave the device there to a login, unless this is one too."""
+        helper = self._helpers.get(port)
+        if helper and not helper.out and not isinstance(self._request, LOGINS):
+            self._fail(helper, Failure.BUSY)
 
     def _unplugged(self, helper: Helper) -> None:
         if not helper.out:

@@ -162,6 +162,15 @@ class Broker:
         self._watch(child.connection.fileno(), partial(self._hear, child, heard))
         self._watch(child.process, partial(self._end, child, heard, ended))
 
+    def clear(self, port: Port) -> None:
+        """A login wants the device there: enrolments and lists leave it."""
+        for errand in self._errands:
+            errand.give_way(port)
+
+    def reserved(self, port: Port) -> bool:
+        """Whether a login is at the device there."""
+        return any(errand.at(port) for errand in self._errands)
+
     def _hear(self, child: Child, heard: Callable[[bytes], None]) -> None:
         """All that it has said by now."""
         while packet := child.hear():

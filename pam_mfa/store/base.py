@@ -182,6 +182,7 @@ class Enrol:
     Args:
         expected: ids of the credentials that the account must have just then; None for any. What somebody was
             allowed to do to an account was decided on these.
+        alone: nobody may have one of these credentials just then; looks through the whole store.
 
     Raises NameMismatch, ChangedMeanwhile.
     """
@@ -189,6 +190,7 @@ class Enrol:
     credentials: tuple[Credential, ...]
     replace: frozenset[str] = frozenset()
     expected: frozenset[str] | None = None
+    alone: bool = False
 
 
 @structure

@@ -252,6 +252,8 @@ def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
         raise NameMismatch(f"uid {uid} is stored under another name")
     if op.expected is not None and op.expected != frozenset(_ids(db, uid)):
         raise ChangedMeanwhile(f"the credentials of uid {uid} have changed")
+    if op.alone and find_owners(db, sealer, FindOwners(tuple(credential.id for credential in op.credentials))):
+        raise ChangedMeanwhile("somebody has one of these credentials")
     for factor in op.replace:
         db.execute("DELETE FROM credential WHERE uid = ? AND factor = ?", (uid, factor))
     for credential in op.credentials:

@@ -266,6 +266,19 @@ class TestComingAndGoing:
             key.touch()
             first.until(Asserted)
 
+    def test_an_enrolment_gives_way_to_a_login(self, bench: Bench) -> None:
+        key = bench.key("blue")
+        made = bench.make()
+        key.inject(touch="manual")
+        with bench.session(make()) as enrolment:
+            enrolment.until(Touch)
+            with bench.session(assertion(made)) as login:
+                login.until(Touch)
+                assert enrolment.failure() is Failure.BUSY
+                assert enrolment.until(Idle)
+                key.touch()
+                login.until(Asserted)
+
     def test_nothing_is_left_behind(self, bench: Bench) -> None:
         key = bench.key("blue")
         key.inject(touch="never")

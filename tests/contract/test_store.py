@@ -366,6 +366,20 @@ def test_nothing_secret_lies_open_in_the_files(store: AnyStore, store_path: str)
     assert SEALER.check != canary
 
 
+def test_enrol_refuses_what_another_account_has_where_it_must_be_alone(store: AnyStore) -> None:
+    shared = replace(PHONE, uid=1001, user="bob")
+    enrol(store, PHONE)
+    (result,) = store.apply([(Enrol((BOBS, shared), alone=True),)])
+    assert isinstance(result, ChangedMeanwhile)
+    assert store.read(FindAccount(1001, "bob")).credentials == ()
+    assert do(store, Enrol((BOBS,), alone=True)) == (None,)
+    assert do(store, Enrol((replace(CODES, id=PHONE.id, uid=1002, user="carol"),))) == (None,)
+    assert do(store, Enrol((CODES,), alone=True)) == (None,)
+    assert do(store, Remove(1002, PHONE.id)) == (True,)
+    assert do(store, Remove(ALICE, PHONE.id)) == (True,)
+    assert do(store, Enrol((shared,), alone=True)) == (None,)
+
+
 def test_enrol_refuses_an_account_that_is_not_as_expected(store: AnyStore) -> None:
     enrol(store, PHONE)
     again = replace(PHONE, id="f" * 32, label="another")

@@ -13,7 +13,8 @@ import pytest
 from store_racer import CODES, PHONE
 from stores import ALICE, DEADLINE, SEALER, ThroughWriter, at, credential, discard, do, enrol, program, start
 
-from pam_mfa.store.base import Advance, Attempt, FindAccount, Remove, Tried, Unlock
+from pam_mfa.errors import ChangedMeanwhile
+from pam_mfa.store.base import Advance, Attempt, Enrol, FindAccount, Remove, Tried, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE
 
@@ -137,3 +138,26 @@ def test_a_credential_removed_meanwhile_is_accepted_before_or_gone_after(raced: 
         thread.join(DEADLINE)
         assert late
         assert not any(late)
+
+
+def test_of_two_who_enrol_the_same_key_at_once_one_has_it(store_path: str) -> None:
+    """K07: from two connections, as the service and an engine have them."""
+    barrier = threading.Barrier(2)
+    owners: Counter[int] = Counter()
+
+    def enrol_all(uid: int) -> None:
+        store = SqliteStore(store_path, SEALER)
+        for number in range(50):
+            wanted = credential(f"key {number}", uid=uid, user=f"user {uid}")
+            barrier.wait(DEADLINE)
+            (result,) = store.apply([(Enrol((wanted,), alone=True),)])
+            assert result == (None,) or isinstance(result, ChangedMeanwhile)
+            owners[number] += result == (None,)
+        discard(store)
+
+    threads = [threading.Thread(target=enrol_all, args=[uid]) for uid in (2000, 2001)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert [owners[number] for number in range(50)] == [1] * 50

@@ -151,6 +151,12 @@ def say(*replies: Reply) -> Work:
     return work
 
 
+def touch_and_hang(line: Line) -> None:
+    """As somebody who waits for a touch."""
+    line.say(Touch(line.device, False))
+    hang(line)
+
+
 def hang(line: Line) -> None:
     """For ever: only being killed ends it."""
     while True:
@@ -165,31 +171,80 @@ class TestWhoMayAsk:
         assert all_of(List(5), say(Strange(1, "")), uids=(4711,)) == [None]
 
 
+@contextmanager
+def sessions(path: Path, *works: Work) -> Iterator[Callable[[Request], Client]]:
+    """Opens sessions that ask one broker for something."""
+    clients: list[Client] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(str(path))
+        door.listen()
+        pid = os.fork()
+        if not pid:
+            try:
+                Broker([Places(works)], (0,)).serve(door)
+            finally:
+                os._exit(1)
+
+    def session(request: Request) -> Client:
+        clients.append(Client(path))
+        clients[-1].send(request)
+        return clients[-1]
+
+    try:
+        yield session
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        for client in clients:
+            client.close()
+
+
+def next_of(client: Client) -> Reply | None:
+    """What it hears next."""
+    return readable(client)[0].receive()
+
+
 class TestMany:
     def test_those_above_the_cap_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(service_module, "MAX_ERRANDS", 2)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
-            door.bind(str(tmp_path / "door"))
-            door.listen()
-            pid = os.fork()
-            if not pid:
-                try:
-                    Broker([Places([])], (0,)).serve(door)
-                finally:
-                    os._exit(1)
-        clients = [Client(tmp_path / "door") for _ in range(3)]
-        for client in clients:
-            client.send(List(30))
-        try:
+        with sessions(tmp_path / "door") as session:
+            clients = [session(List(30)) for _ in range(3)]
             assert readable(*clients[:2]) == clients[:2]
             assert not select.select([clients[2]], [], [], 0.3)[0]
             clients[0].close()
             assert readable(clients[2]) == [clients[2]]
-        finally:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
-            for client in clients[1:]:
-                client.close()
+
+    @pytest.mark.parametrize("other", [MAKE, List(30)], ids=["Make", "List"])
+    def test_a_login_has_a_device_alone(self, tmp_path: Path, other: Request) -> None:
+        """What is there already gives way, what comes later finds it busy; other logins agree by its lock."""
+        with sessions(tmp_path / "door", touch_and_hang) as session:
+            before = session(other)
+            assert next_of(before) == Touch(1, False)
+            login = session(ASSERT)
+            assert next_of(before) == Failed(1, Failure.BUSY)
+            assert next_of(before) == Idle(1)
+            assert next_of(login) == Touch(1, False)
+            assert next_of(session(other)) == Failed(1, Failure.BUSY)
+            assert next_of(session(ASSERT)) == Touch(1, False)
+            assert not select.select([login], [], [], 0)[0]
+
+    def test_others_agree_by_its_lock(self, tmp_path: Path) -> None:
+        with sessions(tmp_path / "door", touch_and_hang) as session:
+            for request in (MAKE, MAKE, List(30)):
+                assert next_of(session(request)) == Touch(1, False)
+
+    def test_when_it_is_over_others_may(self, tmp_path: Path) -> None:
+        with sessions(tmp_path / "door", touch_and_hang) as session:
+            login = session(ASSERT)
+            assert next_of(login) == Touch(1, False)
+            login.close()
+            assert next_of(session(MAKE)) == Touch(1, False)
+
+    def test_where_it_has_failed_others_may(self, tmp_path: Path) -> None:
+        with sessions(tmp_path / "door", say(Strange(1, ""))) as session:
+            login = session(ASSERT)
+            assert next_of(login) == Strange(1, "")
+            assert next_of(session(MAKE)) == Strange(1, "")
 
 
 def readable(*clients: Client) -> list[Client]:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, Response, World
 from keyflows import PLACE, enrolled
 from softkey import BE, BS, UP, UV, SoftKey
-from stores import SEALER, discard, make
+from stores import SEALER, discard, enrol, make
 
 from pam_mfa.config import Fido2, LocalKey, Rule, Settings, Synced, UserVerification
 from pam_mfa.conversation import (
     Aborted,
+    Commit,
     DeviceGone,
     DeviceReply,
     DeviceTouch,
@@ -25,6 +26,7 @@ from pam_mfa.conversation import (
     Shown,
     Skipped,
     Wait,
+    Want,
 )
 from pam_mfa.devices.base import (
     Assert,
@@ -52,7 +54,7 @@ from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED, TAKEN
 from pam_mfa.factors.dialogue import BAD_PIN, NO_KEY, NO_SERVICE, NOT_TOUCHED, WORDS
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
-from pam_mfa.store.base import Credential, FindAccount
+from pam_mfa.store.base import Credential, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 
@@ -327,6 +329,25 @@ def test_a_credential_that_somebody_else_has_enrolled(store: SqliteStore, key: S
     assert caught.value.message == f"nothing was enrolled. {TAKEN}"
     assert world.wants[-1] == HangUp()
     assert store.read(FindAccount(BOB, "bob")).credentials == ()
+
+
+def test_a_credential_that_somebody_else_enrols_meanwhile(store: SqliteStore, key: SoftKey) -> None:
+    """K07: between the look for its owner and the commit, both at the same moment."""
+    of_bob: list[Credential] = []
+
+    class Overtaken(World):
+        def _do(self, want: Want) -> Response:
+            if isinstance(want, Commit):
+                (operation,) = want.operations
+                assert isinstance(operation, Enrol)
+                of_bob.append(replace(operation.credentials[0], uid=BOB, user="bob"))
+                enrol(self.store, of_bob[0])
+            return super()._do(want)
+
+    with pytest.raises(RefusedError, match="changed meanwhile"):
+        Overtaken(store, device=whole(key)).run(enroll(desk(peer=0), {"factor": "fido2"}))
+    assert store.read(FindAccount(ALICE, "alice")).credentials == ()
+    assert store.read(FindAccount(BOB, "bob")).credentials == tuple(of_bob)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,28 @@ def test_an_account_that_changed_meanwhile_is_left_alone(store: SqliteStore) -> 
     assert [c.label for c in held(store)] == ["sneaked"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_key_that_somebody_else_enrols_meanwhile(store: SqliteStore, shared: bool) -> None:
+    """K07: between the look for its owners and the commit."""
+
+    class Overtaken(World):
+        def _do(self, want: Want) -> Response:
+            if isinstance(want, Commit):
+                run(store, sheet(key()), uid=BOB, user="bob")
+            return super()._do(want)
+
+    world = Overtaken(store, [sheet(key()), ""])
+    desk = Desk(Caller(SESSION, 0, ALICE, "alice", "host"), Settings(), FACTORS, Clock())
+    flow = importing.apply_import(desk, {"source": "pam_u2f", "shared": shared})
+    if shared:
+        world.run(flow)
+    else:
+        with pytest.raises(RefusedError, match="changed meanwhile"):
+            world.run(flow)
+    assert len(held(store)) == int(shared)
+    assert len(held(store, BOB, "bob")) == 1
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*key()]), inner, max_size=7),
