@@ -14,10 +14,10 @@ from smartcard import scard
 
 from pam_mfa.devices import pcsc, readers
 from pam_mfa.devices.line import Line, Out, Stranger
-from pam_mfa.devices.readers import CardReaders, watch_readers
+from pam_mfa.devices.readers import CardPort, CardReaders, ReaderPort, watch_readers
 
 OK = scard.SCARD_S_SUCCESS
-SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80]
+SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80, 0x08, *b"123456\xff\xff"]
 
 
 class Scard:
@@ -84,6 +84,13 @@ def test_nobody_finds_it_verified(library: Scard, card: pcsc.Card) -> None:
     assert library.called("SCardDisconnect") == [(2, scard.SCARD_RESET_CARD)]
 
 
+def test_to_ask_for_the_tries_takes_nothing_from_others(library: Scard, card: pcsc.Card) -> None:
+    card.connect()
+    card.transmit(VERIFY[:4])
+    card.disconnect()
+    assert library.called("SCardDisconnect") == [(2, scard.SCARD_LEAVE_CARD)]
+
+
 def test_it_was_reset_before_us(library: Scard, card: pcsc.Card) -> None:
     library.answers["SCardBeginTransaction"] = [scard.SCARD_W_RESET_CARD, OK]
     card.connect()
@@ -143,17 +150,17 @@ def test_bytes_may_be_signed(library: Scard, card: pcsc.Card) -> None:
     ("said", "known"),
     [
         (b"\n", set()),
-        (b"3 A reader 00\n1 Other", {("A reader 00", 3), ("Other", 1)}),
-        (b"x Reader\n1\n2 \n-1 Reader\n\xff\xff", set()),
-        (b"1 " + b"x" * 300, {("x" * 300, 1)}),
+        (b"3 A reader 00\n- Other", {CardPort("A reader 00", 3), ReaderPort("Other")}),
+        (b"x Reader\n1\n2 \n-1 Reader\n-\n- \n\xff\xff", set()),
+        (b"1 " + b"x" * 300, {CardPort("x" * 300, 1)}),
     ],
     ids=["none", "two", "garbage", "long"],
 )
-def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
+def test_what_the_lister_says(said: bytes, known: set[CardPort | ReaderPort]) -> None:
     cards = CardReaders()
     assert cards.ports() is None
     cards._heard(said)
-    assert {(port.reader, port.count) for port in cards.ports() or ()} == known
+    assert set(cards.ports() or ()) == known
 
 
 def test_without_pcscd_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
