@@ -104,6 +104,8 @@ class Card:
             self._leave = scard.SCARD_RESET_CARD  # or whoever comes next finds it verified
         result, answer = scard.SCardTransmit(self._card, self._header, apdu)
         _check(result)
+        if not answer:  # drivers say so of a card that was pulled out meanwhile
+            raise OSError("no answer")
         if len(answer) < 2:
             raise Out(Failure.NONSENSE)
         *data, first, second = (byte & 0xFF for byte in answer)

@@ -116,11 +116,18 @@ def test_it_cannot_be_had(library: Scard, card: pcsc.Card, result: int, raised: 
     assert library.called("SCardReleaseContext")
 
 
-@pytest.mark.parametrize("answer", [[], [0x90], [0] * 8000 + [0x90, 0x00]], ids=["empty", "one", "long"])
+@pytest.mark.parametrize("answer", [[0x90], [0] * 8000 + [0x90, 0x00]], ids=["one", "long"])
 def test_answers_that_are_none(library: Scard, card: pcsc.Card, answer: list[int]) -> None:
     library.answers["SCardTransmit"] = [(OK, answer)]
     card.connect()
     with pytest.raises(Out, match="NONSENSE"):
+        card.transmit(SELECT)
+
+
+def test_no_answer_at_all(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardTransmit"] = [(OK, [])]
+    card.connect()
+    with pytest.raises(OSError, match="no answer"):
         card.transmit(SELECT)
 
 
