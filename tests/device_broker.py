@@ -19,7 +19,6 @@ from fido2.hid import CtapHidDevice
 from fido2.hid.base import HidDescriptor
 
 from pam_mfa.devices import hid, readers
-from pam_mfa.devices.base import Transport
 from pam_mfa.devices.line import Line
 from pam_mfa.devices.service import Broker, serve
 
@@ -27,12 +26,8 @@ REPORT = 64
 
 
 @dataclass(frozen=True)
-class FolderPort:
+class FolderPort(hid.HidPort):
     """One key of the folder."""
-
-    path: str
-    inode: int
-    transport = Transport.USB
 
     @contextmanager
     def opened(self, line: Line) -> Iterator[tuple[CtapHidDevice, str]]:

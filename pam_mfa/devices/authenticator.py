@@ -23,8 +23,9 @@ from .base import (
     Strange,
     Wanted,
 )
-from .ctap import ERR, Authenticator, Command, printable
+from .ctap import ERR, Authenticator, Command
 from .line import Out
+from .terms import printable
 from .verification import NOT_VERIFIED, Permission, Permit, UserVerification, tries_left
 
 MAX_WORDS = 32

@@ -270,7 +270,7 @@ class Made:
 
 @structure
 class Carries:
-    """A card with certificates. In answer to Sign it waits for Use or Release; to List it is the last word.
+    """A PIV card. In answer to Sign it has a certificate, and waits for Use or Release.
 
     Args:
         name: of the reader.
@@ -301,7 +301,7 @@ class Signed:
 
 @structure
 class Reader:
-    """A card reader without a card in it; an answer to List. `name` is printable ASCII of at most 64 characters."""
+    """A reader without a card that answers; told to List. `name` is printable ASCII of at most 64 characters."""
 
     TYPE: ClassVar[int] = 0x8D
 
@@ -321,7 +321,11 @@ class Failed:
 
 @structure
 class Idle:
-    """Every device that is there has been asked, and none works on: plug one in. `devices` of them are there."""
+    """Every device that is there has been asked, and none works on: plug one in.
+
+    Args:
+        devices: so many are there, and are one in question.
+    """
 
     TYPE: ClassVar[int] = 0x8A
 

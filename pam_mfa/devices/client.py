@@ -38,7 +38,7 @@ class Client:
         return self._connection.fileno()
 
     def send(self, structure: Request | Followup) -> None:
-        """Ask, once; then Pin and Choose. Raises Gone, or ProtocolError for what no packet holds."""
+        """Ask, once; then what goes on with it. Raises Gone, or ProtocolError for what no packet holds."""
         packet = encode(structure)
         try:
             self._connection.send(packet, socket.MSG_NOSIGNAL)

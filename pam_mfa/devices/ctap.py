@@ -16,8 +16,9 @@ from fido2 import cbor
 from fido2.ctap import STATUS, CtapDevice, CtapError
 from fido2.hid import CAPABILITY, CTAPHID
 
-from .base import MAX_CREDENTIAL_ID, MAX_NAME, TOUCH_SECONDS, Failure, Touch, Transport
+from .base import MAX_CREDENTIAL_ID, TOUCH_SECONDS, Failure, Touch, Transport
 from .line import QUIET_SECONDS, Line, Out
+from .terms import printable
 
 FIRST_MESSAGE = 1024  # bytes, section 6.4: what every authenticator takes
 SHORTEST_PIN = 4
@@ -122,14 +123,6 @@ def failure(error: CtapError, line: Line) -> Failure:
         except Out as out:
             return out.why
     return FAILURES.get(error.code, Failure.NONSENSE)
-
-
-def printable(text: object) -> str:
-    """A device's words as far as they may be shown. Raises TypeError."""
-    if not isinstance(text, str):
-        raise TypeError("no text")
-    shown = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:MAX_NAME])
-    return shown.strip()
 
 
 class Authenticator:

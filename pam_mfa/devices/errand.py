@@ -6,6 +6,7 @@ number, and are few.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from .base import (
     MAX_CREDENTIALS,
     MAX_PACKET,
     Assert,
+    Carries,
     Choose,
     Chosen,
     Failed,
@@ -31,10 +33,14 @@ from .base import (
     Make,
     Pin,
     PinWanted,
+    Reader,
+    Release,
     Reply,
     Request,
+    Sign,
     Structure,
     Touch,
+    Use,
 )
 from .codec import decode, encode
 from .helper import DONE, WATCHDOG_EXIT, Child, Port, attend, fork
@@ -49,8 +55,8 @@ MAX_REPLIES = 64  # of one device
 SIGALRM_EXIT = -14  # helper.py: nobody let it have the card
 
 FROM_HELPER = tuple(kind for kind in get_args(Reply) if kind is not Idle)
-LOGINS = (Assert,)  # they come first: enrolments and lists leave them the device
-WORKING = (Holds, PinWanted, Touch, Chosen)  # replies that are not the last one
+LOGINS = (Assert, Sign)  # they come first: enrolments of keys and lists leave them the device
+WORKING = (Holds, PinWanted, Touch, Chosen, Carries)  # replies that are not the last one
 
 
 class Children(Protocol):
@@ -73,11 +79,12 @@ class Helper:
     Args:
         number: of the device within the request.
         child: None once it has ended.
-        silent_until: when it must have said something or, once its device is gone, is forgotten.
+        silent_until: when it must have said something next or, once its device is gone, is forgotten.
         replies: it has said.
-        wants_pin: it waits for one.
+        wants_pin: it waits for one, or to be let go.
         out: it has said its last word, or needs none.
         gone: its device is, though where it was does not show that yet.
+        empty: it is a reader without a card.
     """
 
     number: int
@@ -87,6 +94,7 @@ class Helper:
     wants_pin: bool = False
     out: bool = False
     gone: bool = False
+    empty: bool = False
 
 
 class Errand:
@@ -135,12 +143,12 @@ class Errand:
 
     def _take(self, structure: Structure | None) -> None:
         match structure:
-            case Assert() | Make() | List() if self._request is None and acceptable(structure):
+            case Assert() | Make() | List() | Sign() if self._request is None and acceptable(structure):
                 self._request = structure
                 self._until = time.monotonic() + structure.seconds + LATE_SECONDS
-            case Pin() if self._request:
+            case Pin() | Use() | Release() if fits(structure, self._request):
                 self._forward(structure, [each for each in self._waiting() if each.number == structure.device])
-            case Choose() if self._request:
+            case Choose() if fits(structure, self._request):
                 self._forward(structure, self._waiting())
             case _:
                 self.close()
@@ -152,6 +160,8 @@ class Errand:
         """To those who may have it; a device that is gone by now has said so."""
         for helper in helpers:
             helper.wants_pin = isinstance(structure, Choose)
+            if isinstance(structure, Use):
+                helper.silent_until = time.monotonic() + FIRST_WORD_SECONDS
             if helper.child:
                 helper.child.say(encode(structure))
 
@@ -174,6 +184,7 @@ class Errand:
             self.close()
         if self.over or self._request is None:
             return
+        ports = frozenset(port for port in ports if port.takes(self._request))
         for port, helper in list(self._helpers.items()):
             if port not in ports or (helper.gone and now > helper.silent_until):
                 self._unplugged(self._helpers.pop(port))
@@ -219,12 +230,12 @@ class Errand:
 
     def _hurry(self, now: float) -> None:
         for helper in self._helpers.values():
-            if not helper.out and not helper.replies and now > helper.silent_until:
+            if not helper.out and now > helper.silent_until:
                 self._fail(helper, Failure.SILENT)
 
     def _tell_idle(self) -> None:
         working = any(not helper.out for helper in self._helpers.values())
-        devices = sum(helper.replies > 0 and not helper.gone for helper in self._helpers.values())
+        devices = sum(helper.replies > 0 and not helper.gone and not helper.empty for helper in self._helpers.values())
         if working:
             self._idle = None
         elif self._idle != devices:
@@ -237,6 +248,7 @@ class Errand:
         if helper.out:
             return
         helper.replies += 1
+        helper.silent_until = math.inf
         try:
             reply = decode(packet)
         except ProtocolError:
@@ -244,8 +256,9 @@ class Errand:
         if not isinstance(reply, FROM_HELPER) or reply.device != helper.number or helper.replies > MAX_REPLIES:
             self._fail(helper, Failure.NONSENSE)
             return
-        helper.wants_pin = isinstance(reply, PinWanted | Chosen)
+        helper.wants_pin = isinstance(reply, PinWanted | Chosen | Carries)
         helper.out = not isinstance(reply, WORKING)
+        helper.empty = isinstance(reply, Reader)
         if isinstance(reply, Failed) and reply.why is Failure.UNPLUGGED:
             helper.gone = True
             helper.silent_until = time.monotonic() + AGAIN_SECONDS
@@ -261,7 +274,7 @@ class Errand:
         if helper.out:
             return
         if status == DONE:
-            helper.out = True  # no authenticator
+            helper.out = True  # none of the devices in question, or let go
         elif status == SIGALRM_EXIT:
             self._fail(helper, Failure.BUSY)
         else:
@@ -284,6 +297,15 @@ def acceptable(request: Request) -> bool:
         return False
     if isinstance(request, List):
         return True
+    if isinstance(request, Sign):
+        return len(request.message) == HASH_BYTES and 0 < len(request.slots) == len(set(request.slots))
     wanted = request.wanted if isinstance(request, Assert) else request.excluded
     sizes = all(0 < len(each.credential_id) <= MAX_CREDENTIAL_ID for each in wanted)
     return sizes and len(wanted) <= MAX_CREDENTIALS and len(request.client_data_hash) == HASH_BYTES
+
+
+def fits(followup: Pin | Choose | Use | Release, request: Request | None) -> bool:
+    """Whether it goes on with that request; Use only with a slot that the request names."""
+    if isinstance(followup, Pin | Choose):
+        return isinstance(request, Assert | Make)
+    return isinstance(request, Sign) and (isinstance(followup, Release) or followup.slot in request.slots)

@@ -10,15 +10,14 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import Protocol
 
-from fido2.ctap import CtapDevice, CtapError
+from fido2.ctap import CtapError
 
 from .._native._watchdog import lib
-from .authenticator import serve
 from .base import MAX_PACKET, Failed, Failure, Request, Transport
-from .ctap import Authenticator, failure
+from .ctap import failure
 from .line import Left, Line, Out, Stranger
 
 MAX_DATA = 64 * 1024 * 1024
@@ -34,8 +33,14 @@ class Port(Protocol):
     def transport(self) -> Transport:
         """How it is connected."""
 
-    def opened(self, line: Line) -> AbstractContextManager[tuple[CtapDevice, str]]:
-        """The device and its name, in a helper. Raises Stranger, Out, OSError and anything else."""
+    def takes(self, request: Request) -> bool:
+        """Whether what is there is asked that at all."""
+
+    def serve(self, request: Request, line: Line) -> None:
+        """Do what is asked, in a helper; the last thing said is the outcome.
+
+        Raises Left, Stranger, Out, CtapError, OSError and anything else.
+        """
 
 
 class Child:
@@ -148,8 +153,7 @@ def attend(port: Port, request: Request, line: Line) -> None:
 def _serve(port: Port, request: Request, line: Line) -> Failure | None:
     """Why there is no answer, if there is none."""
     try:
-        with port.opened(line) as (device, name):
-            serve(Authenticator(device, port.transport, name, line), request)
+        port.serve(request, line)
     except Left:
         raise
     except Stranger:
@@ -160,6 +164,6 @@ def _serve(port: Port, request: Request, line: Line) -> Failure | None:
         return failure(error, line)
     except OSError:
         return Failure.UNPLUGGED
-    except Exception:  # noqa: BLE001 - the border to the device: python-fido2 raises of every kind
+    except Exception:  # noqa: BLE001 - the border to the device: what it says leads to errors of every kind
         return Failure.NONSENSE
     return None

@@ -15,7 +15,9 @@ from fido2.ctap import CtapError
 from fido2.hid import CTAPHID, TYPE_INIT, CtapHidDevice
 from fido2.hid.base import CtapHidConnection, HidDescriptor, parse_report_descriptor
 
-from .base import Failure, Transport
+from .authenticator import serve
+from .base import Failure, Request, Sign, Transport
+from .ctap import Authenticator
 from .line import GRACE, QUIET_SECONDS, Line, Out, Stranger
 
 FOLDER = "/dev"
@@ -50,6 +52,15 @@ class HidPort:
             yield connect(node, descriptor, line)
         finally:
             os.close(node)
+
+    def takes(self, request: Request) -> bool:
+        """No card is there."""
+        return not isinstance(request, Sign)
+
+    def serve(self, request: Request, line: Line) -> None:
+        """As Port has it."""
+        with self.opened(line) as (device, name):
+            serve(Authenticator(device, self.transport, name, line), request)
 
 
 class HidNodes:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .base import MAX_PACKET, Choose, Failure, Followup, Pin, Reply
+from .base import MAX_PACKET, Failure, Followup, Reply
 from .codec import decode, encode
 
 QUIET_SECONDS = 5.0  # for what needs no user
@@ -28,7 +28,7 @@ class Left(Exception):
 
 
 class Stranger(Exception):
-    """What is there is no authenticator; nothing is said about it."""
+    """What is there is none of the devices in question; nothing is said about it."""
 
 
 class Line:
@@ -69,7 +69,7 @@ class Line:
         if ready.poll(self.remaining() * 1000):
             packet = self._connection.recv(MAX_PACKET)
         followup = decode(packet) if packet else None
-        if not isinstance(followup, Pin | Choose):
+        if not isinstance(followup, Followup):
             raise Left
         return followup
 

@@ -1,4 +1,4 @@
-"""NFC keys and keys in contact readers: PC/SC, and python-fido2's CTAP over ISO 7816 (CTAP 2.1 section 11.3).
+"""Cards, NFC keys and keys in contact readers: PC/SC, and python-fido2's CTAP over ISO 7816 (CTAP 2.1 section 11.3).
 
 For helpers alone: pcscd may be absent, or hang while a card does. The broker's part is readers.py.
 """
@@ -17,6 +17,8 @@ from .base import Failure
 from .line import QUIET_SECONDS, Line, Out, Stranger
 
 LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 0.02  # the shortest time between two looks
+NEW_READERS = r"\\?PnP?\Notification"  # for pcscd: tell of readers that come or go as well
 LOCK_SECONDS = 3
 MAX_READERS = 16
 MAX_READER_NAME = 128
@@ -24,9 +26,8 @@ MAX_ANSWER = 7609 + 2  # a status word behind what a HID message may hold
 MAX_ROUNDS = 128  # of 61xx within one answer
 MORE_DATA = 0x61
 VERIFY = 0x20
+EMPTY = 5  # bytes of a command without data: a VERIFY that only asks for the tries
 PROTOCOLS = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-
-Reader = tuple[str, int]
 
 
 @contextmanager
@@ -40,6 +41,17 @@ def opened(reader: str, line: Line) -> Iterator[tuple[CtapPcscDevice, str]]:
         except ValueError:  # no FIDO applet
             raise Stranger from None
         yield device, reader
+    finally:
+        card.disconnect()
+
+
+@contextmanager
+def alone(reader: str, line: Line) -> Iterator[Card]:
+    """The card in a reader, in one transaction from beginning to end. Raises Stranger, Out, OSError."""
+    card = Card(reader, line)
+    try:
+        card.connect()
+        yield card
     finally:
         card.disconnect()
 
@@ -88,15 +100,24 @@ class Card:
     def transmit(self, apdu: list[int], _: object = None) -> tuple[list[int], int, int]:
         """One command and its answer. Raises Out, Left, OSError."""
         self._line.check()
-        if apdu[1] == VERIFY:
+        if apdu[1] == VERIFY and len(apdu) > EMPTY:
             self._leave = scard.SCARD_RESET_CARD  # or whoever comes next finds it verified
         result, answer = scard.SCardTransmit(self._card, self._header, apdu)
         _check(result)
+        if not answer:  # drivers say so of a card that was pulled out meanwhile
+            raise OSError("no answer")
         if len(answer) < 2:
             raise Out(Failure.NONSENSE)
         *data, first, second = (byte & 0xFF for byte in answer)
         self._bound(len(answer), first == MORE_DATA)
         return data, first, second
+
+    @property
+    def atr(self) -> bytes:
+        """What the card said of itself when it got power. Raises OSError."""
+        result, *_, atr = scard.SCardStatus(self._card)
+        _check(result)
+        return bytes(byte & 0xFF for byte in atr)
 
     def disconnect(self) -> None:
         """Leave the card as it was, for the next one."""
@@ -137,36 +158,66 @@ def _check(result: int) -> None:
 
 
 def tell_readers(line: Line) -> None:
-    """Tell which readers have a card, and again whenever that changes. Ends with the broker."""
+    """Tell which readers there are, and again whenever one of them changes. Ends with the broker."""
     told = None
-    context = None
-    while not line.wait(0 if told is None else LOOK_SECONDS):
-        if context is None:
-            result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-            context = context if result == scard.SCARD_S_SUCCESS else None
-        found = cards(context) if context is not None else None
-        if found is None and context is not None:
-            scard.SCardReleaseContext(context)
-            context = None
-        text = "\n".join(f"{count} {name}" for name, count in found or ())
+    readers = Readers()
+    while not line.is_set():
+        text = "\n".join(readers.look())
         if text != told:
             told = text
             line.tell(text.encode() or b"\n")
+        readers.wait(line)
 
 
-def cards(context: Any) -> list[Reader] | None:
-    """Readers with a card, each with the number of times that one came or went. None: pcscd has gone."""
+class Readers:
+    """The readers that pcscd knows. Without one, or where it lets nobody in, there are none."""
+
+    def __init__(self) -> None:
+        self._context: Any = None
+        self._states: list[tuple[str, int]] = []
+
+    def look(self) -> list[str]:
+        """Each reader with a card, behind the number of times that one came or went, and each without, behind "-"."""
+        self._states = self._ask()
+        return [f"{state >> 16 & 0xFFFF if _has_card(state) else '-'} {name}" for name, state in self._states]
+
+    def wait(self, line: Line) -> None:
+        """Until pcscd tells of a change, but not for long; the broker's end is not seen meanwhile."""
+        result = None
+        if self._context is not None:
+            known = [(name, state & ~scard.SCARD_STATE_CHANGED) for name, state in self._states]
+            known.append((NEW_READERS, scard.SCARD_STATE_UNAWARE))
+            result, _ = scard.SCardGetStatusChange(self._context, int(LOOK_SECONDS * 1000), known)
+        told = result in (scard.SCARD_S_SUCCESS, scard.SCARD_E_TIMEOUT)
+        line.wait(AGAIN_SECONDS if told else LOOK_SECONDS)
+
+    def _ask(self) -> list[tuple[str, int]]:
+        if self._context is None:
+            result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+            if result != scard.SCARD_S_SUCCESS:
+                return []
+            self._context = context
+        states = _states(self._context)
+        if states is None:
+            scard.SCardReleaseContext(self._context)
+            self._context = None
+        return states or []
+
+
+def _has_card(state: int) -> bool:
+    """One that answers: a mute one may be upside down."""
+    return bool(state & scard.SCARD_STATE_PRESENT and not state & scard.SCARD_STATE_MUTE)
+
+
+def _states(context: Any) -> list[tuple[str, int]] | None:
+    """Of each reader. None: pcscd has gone."""
     result, names = scard.SCardListReaders(context, [])
     if result == scard.SCARD_E_NO_READERS_AVAILABLE:
         return []
     if result != scard.SCARD_S_SUCCESS:
         return None
-    asked = [(name, scard.SCARD_STATE_UNAWARE) for name in names[:MAX_READERS] if len(name) <= MAX_READER_NAME]
-    result, states = scard.SCardGetStatusChange(context, 0, asked)
+    usable = [name for name in names[:MAX_READERS] if len(name) <= MAX_READER_NAME and "\n" not in name]
+    result, states = scard.SCardGetStatusChange(context, 0, [(name, scard.SCARD_STATE_UNAWARE) for name in usable])
     if result != scard.SCARD_S_SUCCESS:
         return None
-    return [
-        (name, state >> 16 & 0xFFFF)
-        for name, state, _ in states
-        if state & scard.SCARD_STATE_PRESENT and not state & scard.SCARD_STATE_MUTE and "\n" not in name
-    ]
+    return [(name, state) for name, state, _ in states]

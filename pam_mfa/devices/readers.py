@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from fido2.ctap import CtapDevice
-
-from .base import Transport
+from .authenticator import serve
+from .base import List, Reader, Request, Sign, Transport
+from .ctap import Authenticator
 from .helper import Child, fork
-from .line import Line
+from .line import Line, Stranger
+from .terms import printable
 
 PCSCD = "/run/pcscd/pcscd.comm"
 LOOK_SECONDS = 0.25
@@ -22,7 +23,8 @@ LISTER_SECONDS = 3600
 AGAIN_SECONDS = 1.0  # from one start of a lister to the next, whatever ends them
 NEVER = float("inf")
 MAX_READERS = 16
-NO_CARDS = b"\n"
+NO_READERS = b"\n"
+NO_CARD = "-"  # instead of a count
 
 Adopt = Callable[[Child, Callable[[bytes], None], Callable[[int], None]], None]
 
@@ -35,17 +37,53 @@ class CardPort:
     count: int
     transport = Transport.NFC
 
-    def opened(self, line: Line) -> AbstractContextManager[tuple[CtapDevice, str]]:
-        """The device and its name."""
-        from .pcsc import opened
+    def takes(self, request: Request) -> bool:
+        """It may be a key, a smartcard or both."""
+        return True
 
-        return opened(self.reader, line)
+    def serve(self, request: Request, line: Line) -> None:
+        """As Port has it. To List both answer, the smartcard first."""
+        if isinstance(request, Sign):
+            self._serve_card(request, line)
+            return
+        if isinstance(request, List):
+            with suppress(Stranger):
+                self._serve_card(request, line)
+        self._serve_key(request, line)
+
+    def _serve_card(self, request: Sign | List, line: Line) -> None:
+        from . import pcsc, signing
+
+        with pcsc.alone(self.reader, line) as card:
+            signing.serve(card, self.reader, request, line)
+
+    def _serve_key(self, request: Request, line: Line) -> None:
+        from . import pcsc
+
+        with pcsc.opened(self.reader, line) as (device, name):
+            serve(Authenticator(device, self.transport, name, line), request)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPort:
+    """A reader without a card that answers."""
+
+    reader: str
+    transport = Transport.NFC
+
+    def takes(self, request: Request) -> bool:
+        """It is there to be shown."""
+        return isinstance(request, List)
+
+    def serve(self, request: Request, line: Line) -> None:
+        """Say that it is there. Raises Left."""
+        line.say(Reader(line.device, printable(self.reader)))
 
 
 def watch_readers(line: Line) -> None:
     """Work of the lister. What talks to pcscd is imported where there is one."""
     if not os.path.exists(PCSCD):
-        line.tell(NO_CARDS)
+        line.tell(NO_READERS)
     while not os.path.exists(PCSCD):
         if line.wait(LOOK_SECONDS):
             return
@@ -55,14 +93,14 @@ def watch_readers(line: Line) -> None:
 
 
 class CardReaders:
-    """Where cards may be: the readers with one, as a process of its own tells. When it ends another one is started."""
+    """Where cards may be: in readers, as a process of its own tells. When it ends another one is started."""
 
     def __init__(self) -> None:
         self._adopt: Adopt | None = None
         self._lister: Child | None = None
         self._next_start = 0.0
         self._silent_since = NEVER
-        self._found: frozenset[CardPort] | None = None
+        self._found: frozenset[CardPort | ReaderPort] | None = None
 
     def start(self, adopt: Adopt) -> None:
         """Begin to look; `adopt` watches over a child and hands on what it says, and its end."""
@@ -76,8 +114,8 @@ class CardReaders:
             self._lister.hang_up()
         self._adopt, self._lister, self._found, self._silent_since = None, None, None, NEVER
 
-    def ports(self) -> frozenset[CardPort] | None:
-        """The cards that are there now, None while that is not known."""
+    def ports(self) -> frozenset[CardPort | ReaderPort] | None:
+        """The cards and empty readers that are there now, None while that is not known."""
         now = time.monotonic()
         if self._adopt and not self._lister and now >= self._next_start:
             self._list(self._adopt)
@@ -99,10 +137,12 @@ class CardReaders:
             self._silent_since = min(self._silent_since, time.monotonic())
 
     def _heard(self, packet: bytes) -> None:
-        found = set()
+        found: set[CardPort | ReaderPort] = set()
         for line in packet.decode(errors="replace").split("\n")[:MAX_READERS]:
             count, _, name = line.partition(" ")
             if count.isdecimal() and name:
                 found.add(CardPort(name, int(count)))
+            elif count == NO_CARD and name:
+                found.add(ReaderPort(name))
         self._found = frozenset(found)
         self._silent_since = NEVER

@@ -25,6 +25,8 @@ USER = "pam-mfa"
 MAX_ERRANDS = 32
 LOOK_SECONDS = 0.25
 LEAVE_SECONDS = 0.3  # for a helper to have its device cancelled
+# Imported once by the service, and not in each helper.
+NEEDED_BY_HELPERS = ("fido2.ctap2.pin", "pam_mfa.devices.pcsc", "pam_mfa.devices.signing")
 
 
 class Source(Protocol):
@@ -46,7 +48,7 @@ def serve(listener: socket.socket) -> int:
     Args:
         listener: listening, SOCK_SEQPACKET.
     """
-    for name in ("fido2.ctap2.pin", "pam_mfa.devices.pcsc"):  # once here, and not in each helper that needs them
+    for name in NEEDED_BY_HELPERS:
         importlib.import_module(name)
     return Broker([HidNodes(), CardReaders()], peers()).serve(listener)
 

@@ -64,14 +64,14 @@ class Failure(IntEnum):
     NOT_TOUCHED = 4  # CTAP2_ERR_USER_ACTION_TIMEOUT
     PIN_BLOCKED = 5  # for good, until it is reset
     PIN_PAUSED = 6  # CTAP2_ERR_PIN_AUTH_BLOCKED: until it is plugged in again
-    PIN_LAST_TRIES = 7  # two or fewer are left, which are the user's own
+    PIN_LAST_TRIES = 7  # two or fewer are left, of a card one: they are the user's own
     PIN_UNSET = 8  # verification is required, and it has no PIN
-    PIN_CHANGE = 9  # forcePINChange
+    PIN_CHANGE = 9  # forcePINChange, or a card that says so
     PIN_WRONG = 10  # given once, and wrong: a login asks once
     VERIFICATION_BLOCKED = 11  # fingerprints, and there is no PIN to fall back on
     EXCLUDED = 12  # Make: it holds one of the excluded credentials already
     FULL = 13  # Make: no room for a discoverable credential
-    UNSUPPORTED = 14  # not an authenticator that can do what is asked (CTAP1 only, no algorithm of ours, a platform's)
+    UNSUPPORTED = 14  # it cannot do what is asked (CTAP1 only, no algorithm of ours, a platform's)
     NONSENSE = 15  # an answer that is none
     SILENT = 16  # killed at its deadline
     NO_CERTIFICATE = 17  # a PIV card without one in any of the slots
@@ -114,3 +114,11 @@ class Certified:
     valid_from: str
     valid_until: str
     key: str
+
+
+def printable(text: object, most: int = MAX_NAME) -> str:
+    """A device's words as far as they may be shown. Raises TypeError."""
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    shown = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:most])
+    return shown.strip()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from fido2.ctap import CtapError
 
-from .base import TOUCH_SECONDS, Choose, Chosen, Failure, PinReason, PinWanted, Verification
+from .base import TOUCH_SECONDS, Choose, Chosen, Failure, Pin, PinReason, PinWanted, Verification
 from .ctap import ERR, Authenticator, Command
-from .line import QUIET_SECONDS, Out
+from .line import QUIET_SECONDS, Left, Out
 
 if TYPE_CHECKING:
     from fido2.ctap2.pin import ClientPin, PinProtocol
@@ -156,6 +156,8 @@ class UserVerification:
         while isinstance(followup := self._line.hear(), Choose):
             self._choose()
             self._line.say(Chosen(self._line.device))
+        if not isinstance(followup, Pin):
+            raise Left
         return followup.pin
 
     def _permit_for(self, pin: str) -> Permit | None:

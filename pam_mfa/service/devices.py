@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
-from ..devices.base import Choose, Pin, Reply, Touch
+from ..devices.base import Followup, Reply, Touch
 from ..devices.client import Client
 from ..errors import Gone, PamMfaError
 from .channel import Done
@@ -123,7 +123,7 @@ class Devices:
             self._kept = None if done(event) else event
 
     def _ask(self, request: object) -> None:
-        if not isinstance(request, Pin | Choose):
+        if not isinstance(request, Followup):
             self.close()
             self._line, self._replies = self._connect(), 0
         if self._line is not None:

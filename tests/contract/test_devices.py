@@ -50,7 +50,7 @@ def flags(reply: Made | Asserted) -> int:
 class TestList:
     def test_nothing_is_there(self, bench: Bench) -> None:
         with bench.session(List(5)) as session:
-            assert session.reply() == Idle(0)
+            assert session.until(Idle) == Idle(0)
 
     def test_what_a_key_is(self, bench: Bench) -> None:
         bench.key("blue", pin="1234", min_pin=6, force_pin_change=True, firmware=0x050407)

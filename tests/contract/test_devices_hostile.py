@@ -225,7 +225,7 @@ class TestCards:
         key: CardKey = bench.key("card")
         key.card.applets = ()
         with bench.session(List(5)) as session:
-            assert session.reply() == Idle(0)
+            assert session.until(Idle) == Idle(0)
 
     def test_no_pcscd(self, bench: Bench, pcscd: Any) -> None:
         pcscd.stop()

@@ -5,19 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import subprocess
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cards import Client, transmit
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-from cryptography.x509.oid import NameOID
+from smartcards import DIGEST, KINDS, certificate, piv, private
 from vdev.iso7816 import YUBIKEY_ATR, Card
 from vdev.pcscd import Reader
 from vdev.piv import (
@@ -30,36 +25,14 @@ from vdev.piv import (
     SIGNATURE,
     VERIFY,
     PivApplet,
-    PrivateKey,
     algorithm_of,
     certificate_object,
     tlv,
 )
 
-KINDS = ["rsa2048", "rsa3072", "p256", "p384"]
-DIGEST = {"p256": hashes.SHA256(), "p384": hashes.SHA384()}
 SELECT = bytes.fromhex("00A4040005A00000030800")
 QUERY = bytes.fromhex("00200080")
 RIGHT, WRONG = b"123456\xff\xff", b"654321\xff\xff"
-
-
-@cache
-def private(kind: str) -> PrivateKey:
-    if kind.startswith("rsa"):
-        return rsa.generate_private_key(65537, int(kind[3:]))
-    return ec.generate_private_key(ec.SECP256R1() if kind == "p256" else ec.SECP384R1())
-
-
-def certificate(key: PrivateKey, name: str = "alice") -> bytes:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    start = datetime(2020, 1, 1)
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, start, start + timedelta(days=36500))
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def piv(kind: str = "p256", slots: Sequence[int] = (AUTHENTICATION,), **more: Any) -> PivApplet:
-    key = private(kind)
-    return PivApplet(dict.fromkeys(slots, key), dict.fromkeys(slots, certificate(key)), **more)
 
 
 def selected(applet: PivApplet) -> Card:

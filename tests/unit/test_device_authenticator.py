@@ -9,7 +9,8 @@ import pytest
 
 from pam_mfa.devices.authenticator import batches, chosen, number, words
 from pam_mfa.devices.base import MAX_CREDENTIAL_ID, MAX_NAME
-from pam_mfa.devices.ctap import FIRST_MESSAGE, Info, printable
+from pam_mfa.devices.ctap import FIRST_MESSAGE, Info
+from pam_mfa.devices.terms import printable
 
 AAGUID = bytes(range(16))
 IDS = [bytes([number]) * 64 for number in range(20)]

@@ -15,10 +15,10 @@ from smartcard import scard
 from pam_mfa.devices import pcsc, readers
 from pam_mfa.devices.helper import Child
 from pam_mfa.devices.line import Line, Out, Stranger
-from pam_mfa.devices.readers import CardReaders, watch_readers
+from pam_mfa.devices.readers import CardPort, CardReaders, ReaderPort, watch_readers
 
 OK = scard.SCARD_S_SUCCESS
-SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80]
+SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80, 0x08, *b"123456\xff\xff"]
 
 
 class Scard:
@@ -85,6 +85,13 @@ def test_nobody_finds_it_verified(library: Scard, card: pcsc.Card) -> None:
     assert library.called("SCardDisconnect") == [(2, scard.SCARD_RESET_CARD)]
 
 
+def test_to_ask_for_the_tries_takes_nothing_from_others(library: Scard, card: pcsc.Card) -> None:
+    card.connect()
+    card.transmit(VERIFY[:4])
+    card.disconnect()
+    assert library.called("SCardDisconnect") == [(2, scard.SCARD_LEAVE_CARD)]
+
+
 def test_it_was_reset_before_us(library: Scard, card: pcsc.Card) -> None:
     library.answers["SCardBeginTransaction"] = [scard.SCARD_W_RESET_CARD, OK]
     card.connect()
@@ -110,11 +117,18 @@ def test_it_cannot_be_had(library: Scard, card: pcsc.Card, result: int, raised: 
     assert library.called("SCardReleaseContext")
 
 
-@pytest.mark.parametrize("answer", [[], [0x90], [0] * 8000 + [0x90, 0x00]], ids=["empty", "one", "long"])
+@pytest.mark.parametrize("answer", [[0x90], [0] * 8000 + [0x90, 0x00]], ids=["one", "long"])
 def test_answers_that_are_none(library: Scard, card: pcsc.Card, answer: list[int]) -> None:
     library.answers["SCardTransmit"] = [(OK, answer)]
     card.connect()
     with pytest.raises(Out, match="NONSENSE"):
+        card.transmit(SELECT)
+
+
+def test_no_answer_at_all(library: Scard, card: pcsc.Card) -> None:
+    library.answers["SCardTransmit"] = [(OK, [])]
+    card.connect()
+    with pytest.raises(OSError, match="no answer"):
         card.transmit(SELECT)
 
 
@@ -144,17 +158,17 @@ def test_bytes_may_be_signed(library: Scard, card: pcsc.Card) -> None:
     ("said", "known"),
     [
         (b"\n", set()),
-        (b"3 A reader 00\n1 Other", {("A reader 00", 3), ("Other", 1)}),
-        (b"x Reader\n1\n2 \n-1 Reader\n\xff\xff", set()),
-        (b"1 " + b"x" * 300, {("x" * 300, 1)}),
+        (b"3 A reader 00\n- Other", {CardPort("A reader 00", 3), ReaderPort("Other")}),
+        (b"x Reader\n1\n2 \n-1 Reader\n-\n- \n\xff\xff", set()),
+        (b"1 " + b"x" * 300, {CardPort("x" * 300, 1)}),
     ],
     ids=["none", "two", "garbage", "long"],
 )
-def test_what_the_lister_says(said: bytes, known: set[tuple[str, int]]) -> None:
+def test_what_the_lister_says(said: bytes, known: set[CardPort | ReaderPort]) -> None:
     cards = CardReaders()
     assert cards.ports() is None
     cards._heard(said)
-    assert {(port.reader, port.count) for port in cards.ports() or ()} == known
+    assert set(cards.ports() or ()) == known
 
 
 class Readers:

@@ -16,7 +16,7 @@ VERIFY, GENERAL_AUTHENTICATE, GET_DATA = 0x20, 0x87, 0xCB
 GET_SERIAL, GET_VERSION = 0xF8, 0xFD  # Yubico's
 FIRMWARE = b"\x05\x04\x03"
 AUTHENTICATION, SIGNATURE, KEY_MANAGEMENT, CARD_AUTHENTICATION = 0x9A, 0x9C, 0x9D, 0x9E
-PIN_REFERENCE = 0x80
+PIV_PIN, GLOBAL_PIN = 0x80, 0x00
 PIN_BYTES = 8
 
 CERTIFICATES = {
@@ -84,6 +84,7 @@ class PivApplet(Applet):
         compressed: certificates are gzipped.
         objects: whole contents of data objects by their tag, instead of the proper ones.
         serial: as a YubiKey tells it; None for a card that has no such command.
+        pin_reference: of the PIN that opens the keys.
     """
 
     keys: dict[int, PrivateKey] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class PivApplet(Applet):
     compressed: bool = False
     objects: dict[bytes, bytes] = field(default_factory=dict)
     serial: int | None = None
+    pin_reference: int = PIV_PIN
 
     aid = AID
 
@@ -146,7 +148,8 @@ class PivApplet(Applet):
 
     def _object(self, tag: bytes) -> bytes | None:
         if tag == DISCOVERY:
-            return tlv(0x4F, AID) + tlv(0x5F2F, b"\x40\x00")
+            policy = b"\x60\x20" if self.pin_reference == GLOBAL_PIN else b"\x40\x00"
+            return tlv(0x4F, AID) + tlv(0x5F2F, policy)
         if tag == CHUID:
             expiry = tlv(0x35, b"20991231")
             return tlv(0x30, bytes(25)) + tlv(0x34, self.guid) + expiry + tlv(0x3E) + tlv(0xFE)
@@ -160,7 +163,7 @@ class PivApplet(Applet):
     # ----------------------------------------------------------------------------------------------------------- PIN
 
     def _verify(self, command: Command) -> None:
-        if command.p1 not in (0x00, 0xFF) or command.p2 != PIN_REFERENCE:
+        if command.p1 not in (0x00, 0xFF) or command.p2 != self.pin_reference:
             raise Refused(Status.NO_REFERENCE)
         if command.p1 == 0xFF:
             self.leave()

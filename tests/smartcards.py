@@ -1,0 +1,53 @@
+"""PIV cards of the tests, and what becomes of them: keys, certificates, signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import NameOID
+from vdev.piv import AUTHENTICATION, PivApplet, PrivateKey
+
+from pam_mfa.devices.base import Scheme, Signed
+
+KINDS = ["rsa2048", "rsa3072", "rsa4096", "p256", "p384"]
+DIGEST = {"p256": hashes.SHA256(), "p384": hashes.SHA384()}
+
+
+@cache
+def private(kind: str) -> PrivateKey:
+    """A key, the same one each time: RSA takes its time."""
+    if kind.startswith("rsa"):
+        return rsa.generate_private_key(65537, int(kind[3:]))
+    return ec.generate_private_key(ec.SECP256R1() if kind == "p256" else ec.SECP384R1())
+
+
+def certificate(key: PrivateKey, name: str = "alice") -> bytes:
+    """A self-signed one, DER."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime(2020, 1, 1)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, start, start + timedelta(days=36500))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def piv(kind: str = "p256", slots: Sequence[int] = (AUTHENTICATION,), **more: Any) -> PivApplet:
+    """An applet with one key, and a certificate for it, in all of these slots."""
+    key = private(kind)
+    return PivApplet(dict.fromkeys(slots, key), dict.fromkeys(slots, certificate(key)), **more)
+
+
+def verify(kind: str, signed: Signed, message: bytes) -> None:
+    """Raises InvalidSignature."""
+    public = private(kind).public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        padded = pss if signed.scheme is Scheme.PSS else padding.PKCS1v15()
+        public.verify(signed.signature, message, padded, hashes.SHA256())
+    else:
+        assert signed.scheme is Scheme.ECDSA
+        public.verify(signed.signature, message, ec.ECDSA(DIGEST[kind]))
