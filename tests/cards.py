@@ -57,6 +57,12 @@ class Client:
         connection.connect(disposition=disposition)
         return connection
 
+    def select_key(self, number: int = 0) -> Any:
+        """A shared connection to the key in that reader, its applet selected. Raises CardConnectionException."""
+        connection = self.connect(number)
+        transmit(connection, SELECT_FIDO)
+        return connection
+
     def open_key(self, number: int = 0) -> CtapPcscDevice:
         """The key in that reader. Raises ValueError where it is none."""
         return CtapPcscDevice(self._connection(number), "key")

@@ -17,7 +17,6 @@ from .line import Line, Stranger
 from .terms import printable
 
 PCSCD = "/run/pcscd/pcscd.comm"
-LOOK_SECONDS = 0.25
 FIRST_LOOK_SECONDS = 1.0  # for pcscd to say which readers there are; no longer is anybody kept waiting for it
 LISTER_SECONDS = 3600
 AGAIN_SECONDS = 1.0  # from one start of a lister to the next, whatever ends them
@@ -81,12 +80,7 @@ class ReaderPort:
 
 
 def watch_readers(line: Line) -> None:
-    """Work of the lister. What talks to pcscd is imported where there is one."""
-    if not os.path.exists(PCSCD):
-        line.tell(NO_READERS)
-    while not os.path.exists(PCSCD):
-        if line.wait(LOOK_SECONDS):
-            return
+    """Work of the lister."""
     from .pcsc import tell_readers
 
     tell_readers(line)
@@ -106,7 +100,7 @@ class CardReaders:
         """Begin to look; `adopt` watches over a child and hands on what it says, and its end."""
         self._adopt = adopt
         self._silent_since = time.monotonic()
-        self._list(adopt)
+        self._list(adopt, self._silent_since)
 
     def stop(self) -> None:
         """Nobody asks any more."""
@@ -117,14 +111,19 @@ class CardReaders:
     def ports(self) -> frozenset[CardPort | ReaderPort] | None:
         """The cards and empty readers that are there now, None while that is not known."""
         now = time.monotonic()
-        if self._adopt and not self._lister and now >= self._next_start:
-            self._list(self._adopt)
+        if self._adopt and not self._lister:
+            self._list(self._adopt, now)
         if now - self._silent_since > FIRST_LOOK_SECONDS:
             self._found = frozenset()
         return self._found
 
-    def _list(self, adopt: Adopt) -> None:
-        self._next_start = time.monotonic() + AGAIN_SECONDS
+    def _list(self, adopt: Adopt, now: float) -> None:
+        if not os.path.exists(PCSCD):  # where there is none a login pays for no process
+            self._heard(NO_READERS)
+            return
+        if now < self._next_start:
+            return
+        self._next_start = now + AGAIN_SECONDS
         try:
             lister = self._lister = fork(watch_readers, 0, LISTER_SECONDS)
         except OSError:  # no more processes: another time

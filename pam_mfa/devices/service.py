@@ -133,6 +133,7 @@ class Broker:
         errand = Errand(connection, self)
         self._errands.append(errand)
         self._watch(connection.fileno(), errand.receive)
+        errand.receive()  # mostly it asks as it comes
 
     def _look(self, now: float) -> None:
         found = [source.ports() for source in self._sources if self._errands]

@@ -123,8 +123,7 @@ def test_a_client_that_does_not_poll_waits(
 ) -> None:
     card = key()
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     inside(card).faults.set(touch="manual")
     waiting = background(transmit, connection, SELECTION_WITHOUT_POLLING)
     wait_for("the request", lambda: inside(card).trace)
@@ -147,8 +146,7 @@ def touched_until(waiting: Future[Any], authenticator: Authenticator) -> Any:
 def test_a_request_gives_up_the_one_before(readers: list[Reader], client: Client) -> None:
     card = key()
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     inside(card).faults.set(touch="never")
     assert transmit(connection, SELECTION) == (b"\x02", 0x9100)
     assert transmit(connection, GET_INFO)[1] == 0x9000
@@ -158,8 +156,7 @@ def test_a_request_gives_up_the_one_before(readers: list[Reader], client: Client
 def test_selecting_anew_gives_up_what_runs(readers: list[Reader], client: Client) -> None:
     card = key()
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     inside(card).faults.set(touch="never")
     assert transmit(connection, SELECTION) == (b"\x02", 0x9100)
     assert transmit(connection, b"\x80\x11\x00\x00\x00") == (b"\x02", 0x9100)

@@ -65,8 +65,7 @@ def test_a_card_is_pulled_while_a_client_that_does_not_poll_waits(
 ) -> None:
     card = key()
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     inside(card).faults.set(touch="never")
     waiting = background(transmit, connection, SELECTION_WITHOUT_POLLING)
     wait_for("the request", lambda: inside(card).trace)
@@ -79,8 +78,7 @@ def test_a_card_pulls_itself_in_the_middle_of_a_command(readers: list[Reader], c
     card = key()
     card.faults.before[MESSAGE] = lambda command: readers[0].remove(wait=False)
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     with pytest.raises(CardConnectionException):
         transmit(connection, GET_INFO)
 
@@ -88,8 +86,7 @@ def test_a_card_pulls_itself_in_the_middle_of_a_command(readers: list[Reader], c
 def test_a_swap_is_seen_or_not(readers: list[Reader], client: Client) -> None:
     first, second, third = key(b"one"), key(b"two"), key(b"three")
     readers[0].insert(first)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     readers[0].swap(second, unseen=True)
     assert transmit(connection, GET_INFO) == (b"", 0x6D00)  # another card, of which no applet is selected
     assert not first.commands(MESSAGE)
@@ -107,8 +104,7 @@ def test_a_swap_in_the_middle_of_a_command_has_the_other_card_answer(readers: li
 
     first.faults.before[MESSAGE] = swap
     readers[0].insert(first)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     assert transmit(connection, GET_INFO) == (b"", 0x6D00)
     assert len(second.trace) == 1
 
@@ -118,8 +114,7 @@ def test_a_swap_in_the_middle_of_a_command_has_the_other_card_answer(readers: li
 
 def test_another_client_resets_the_card(readers: list[Reader], client: Client) -> None:
     readers[0].insert(key())
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     client.connect(disposition=SCARD_RESET_CARD).disconnect()
     with pytest.raises(CardConnectionException, match="0x80100068"):
         transmit(connection, GET_INFO)
@@ -146,8 +141,7 @@ def test_a_late_card_holds_up_its_own_reader_alone(
     readers[0].insert(card)
     readers[1].insert(key(b"two"))
     readers[2].insert(key(b"three"))
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     waiting = background(transmit, connection, GET_INFO)
     for other in (1, 2):
         verified(device := client.open_key(other), make(device))
@@ -162,8 +156,7 @@ def test_removal_ends_the_wait_of_a_late_card(
     card = key()
     card.faults.late[MESSAGE] = 3600
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     waiting = background(transmit, connection, GET_INFO)
     readers[0].remove()
     assert isinstance(waiting.exception(30), CardConnectionException)
@@ -180,8 +173,7 @@ def test_odd_answers(readers: list[Reader], client: Client, name: str, answer: t
     card = key()
     card.faults.answer[MESSAGE] = name
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     assert transmit(connection, GET_INFO) == answer
 
 
@@ -193,8 +185,7 @@ def test_an_answer_too_short_to_be_one(
     card = key()
     card.faults.answer[MESSAGE] = name
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     waiting = background(transmit, connection, GET_INFO)
     wait_for("the answer", lambda: card.commands(MESSAGE))
     readers[0].remove()
@@ -205,8 +196,7 @@ def test_an_answer_without_end(readers: list[Reader], client: Client) -> None:
     card = key()
     card.faults.answer |= {MESSAGE: "endless", GET_RESPONSE: "endless"}
     readers[0].insert(card)
-    connection = client.connect()
-    transmit(connection, SELECT_FIDO)
+    connection = client.select_key()
     for apdu in [GET_INFO] + [b"\x00\xc0\x00\x00\xff"] * 300:
         assert transmit(connection, apdu) == (bytes(16), 0x61FF)
 

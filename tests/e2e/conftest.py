@@ -6,11 +6,12 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from e2e.installing import Installed, forget, installed_system
+from e2e.keyed import LOCAL, enrolled
 from e2e.site_machine import SiteMachine, furnish
 from machine import Base, Machine
 from people import Town
 from vdev import keys as vdev_keys
-from vdev.keys import Keys
+from vdev.keys import Key, Keys
 
 FAILED = pytest.StashKey[bool]()
 
@@ -84,7 +85,7 @@ def bare(machine: Machine) -> Machine:
 def _keys(site: SiteMachine) -> Iterator[Keys]:
     if lack := vdev_keys.missing():
         pytest.skip(f"hidraw nodes: {lack}")
-    with Keys(site.machine.command, site.machine.path) as keys:
+    with Keys(site.machine.command, site.machine.path, site.terminals.happened) as keys:
         keys.show_to()
         yield keys
 
@@ -93,6 +94,13 @@ def _keys(site: SiteMachine) -> Iterator[Keys]:
 def keys(site: SiteMachine) -> Iterator[Keys]:
     """An empty testbed, which the site's device service sees."""
     yield from _keys(site)
+
+
+@pytest.fixture
+def blue(site: SiteMachine, keys: Keys) -> Key:
+    """alice's key, on a machine that has started and asks for it wherever she is."""
+    site.start(LOCAL)
+    return enrolled(site, keys.key("blue"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -27,6 +28,8 @@ DEVICE = "/usr/lib/pam-mfa/pam-mfa-device"
 DEVICE_USER = "pam-mfa-device"
 ASSERTION, CLIENT_PIN = 2, 6
 
+NEWS = re.compile(r"^.*pam_(?:lastlog|lastlog2|mail|motd)\.so.*\n", re.MULTILINE)
+
 # The terminal under the name of a virtual console, as getty has it.
 CONSOLE = """
 umount --lazy /dev/tty1 2>/dev/null || touch /dev/tty1
@@ -39,6 +42,27 @@ def touched(key: Key) -> None:
     """Touch it as soon as it blinks."""
     key.wait_for_user()
     key.touch()
+
+
+def blinking(site: SiteMachine, key: Key) -> Terminal:
+    """alice's sudo, that waits for this key to be touched."""
+    sudo = site.sudo()
+    sudo.expect(TOUCH)
+    key.wait_for_user()
+    return sudo
+
+
+def touch_opens(sudo: Terminal, key: Key) -> None:
+    """The key is asked for and touched, which makes alice root."""
+    sudo.expect(TOUCH)
+    touched(key)
+    assert sudo.ends_with(0) == ROOT
+
+
+def shown_list(site: SiteMachine, user: str | None) -> str:
+    """What alice has, but for her apps, as she or root (None) sees it."""
+    command = "pam-mfa list | grep -v totp" if user else "pam-mfa list --user alice | grep -v totp"
+    return site.terminals.run(["/bin/sh", "-c", command], user, command).ends_with(0)
 
 
 def enrol(site: SiteMachine, key: Key, *more: str) -> Terminal:
@@ -61,7 +85,7 @@ def enrolled(site: SiteMachine, key: Key, pin: str = "") -> Key:
 def enrolled_by_root(site: SiteMachine, key: Key, name: str, pin: str = "") -> Key:
     """A key of alice's, from wherever root is and without a proof by what she has."""
     key.inject(touch="manual")
-    child = site.terminals.run([PAM_MFA, "enroll", "fido2", "--user", "alice", "--name", name], user=None)
+    child = site.terminals.run([PAM_MFA, "enroll", "fido2", "--name", name, "--user", "alice"], user=None)
     return _finish(child, key, pin)
 
 
@@ -89,12 +113,12 @@ def wait_until_cancelled(key: Key) -> None:
 
 def console(site: SiteMachine, user: str = "alice") -> Terminal:
     """login(1) at a virtual console, with the README's line; prepared once by `prepare_console`."""
-    return site.terminals.run(["/bin/sh", "-euc", CONSOLE, "console", user], user=None)
+    return site.terminals.run(["/bin/sh", "-euc", CONSOLE, "console", user], None, f"login {user}")
 
 
 def prepare_console(site: SiteMachine) -> None:
-    """The README's line in login's PAM file, without what that waits after a refusal."""
-    text = site.machine.read("/etc/pam.d/login").replace("delay=3000000", "delay=0")
+    """The README's line in login's PAM file, without what that waits after a refusal, and news of the day."""
+    text = NEWS.sub("", site.machine.read("/etc/pam.d/login").replace("delay=3000000", "delay=0"))
     site.machine.write("/etc/pam.d/login", below_include(text, sudo_line()))
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pexpect
+from e2e.script import Script, as_typed, compare, joined, redacted
 from machine import DEADLINE, PASSWORDS, PROJECT, Machine
 from people import Person
 
 FOLDER = PROJECT / "build/transcripts"
-# Codes, seeds, QR codes and recovery codes, whoever's they are.
-_SECRETS = re.compile(
-    r"otpauth://\S+|(?:[0-9A-Z]{4}[- ]){5,7}[0-9A-Z]{4}|\b[A-Z2-7]{32}\b|\b[0-9]{6,8}\b|^.*[\u2580-\u259f].*$",
-    re.MULTILINE,
-)
 
 
 class Terminal:
@@ -28,14 +24,15 @@ class Terminal:
         machine: where it runs.
         argv: the program.
         user: as whom.
+        shown: the command in the transcript, where that is not `argv`.
     """
 
-    def __init__(self, machine: Machine, argv: Sequence[str], user: str | None) -> None:
-        self._seen = io.StringIO()
+    def __init__(self, machine: Machine, argv: Sequence[str], user: str | None, shown: str = "") -> None:
+        self.script = Script(shown or as_typed(argv), user)
+        self.over = False  # its end was waited for
         self._argv = list(argv)
-        self._over = False
         self._child: Any = machine.spawn(argv, user, timeout=DEADLINE, logfile=None)
-        self._child.logfile_read = self._seen
+        self._child.logfile_read = self.script
         self.pid: int = self._child.pid
 
     def expect(self, text: str) -> None:
@@ -54,13 +51,15 @@ class Terminal:
 
     def type(self, text: str, hidden: bool = False) -> None:
         """Type a line; with `hidden` not before the terminal hides it."""
-        assert not hidden or self._child.waitnoecho(DEADLINE), "the terminal does not hide what is typed"
+        if hidden:
+            assert self._child.waitnoecho(DEADLINE), "the terminal does not hide what is typed"
+            self.script.typed_unseen()
         self._child.sendline(text)
 
     def which(self, *texts: str) -> str:
         """Wait for one of several texts, or for the program's end, which is the empty text."""
         found = self._child.expect_exact([*texts, pexpect.EOF])
-        self._over = found == len(texts)
+        self.over = found == len(texts)
         return [*texts, ""][int(found)]
 
     def interrupt(self) -> None:
@@ -73,8 +72,9 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """Wait for the program's end: exit status (negative: the signal) and what it said since the last wait."""
-        if not self._over:
+        if not self.over:
             self._child.expect(pexpect.EOF)
+            self.over = True
         said = str(self._child.before)
         self._child.close()
         status = self._child.exitstatus
@@ -89,7 +89,7 @@ class Terminal:
     @property
     def transcript(self) -> str:
         """What it said, without secrets."""
-        return redacted(f"$ {' '.join(self._argv)}\n{self._seen.getvalue()}")
+        return self.script.text
 
     def close(self) -> None:
         """End it."""
@@ -102,11 +102,29 @@ class Terminals:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._open: list[Terminal] = []
+        self._scripts = [Script()]
 
-    def run(self, argv: Sequence[str], user: str | None = "alice") -> Terminal:
+    def run(self, argv: Sequence[str], user: str | None = "alice", shown: str = "") -> Terminal:
         """Start a program."""
-        self._open.append(Terminal(self.machine, argv, user))
+        self._open.append(Terminal(self.machine, argv, user, shown))
+        self._scripts.append(self._open[-1].script)
         return self._open[-1]
+
+    def happened(self, what: str) -> None:
+        """Something was done that no terminal shows."""
+        self._scripts[-1].happened(what)
+
+    @contextmanager
+    def story(self, name: str) -> Iterator[None]:
+        """What happens within looks as transcripts/NAME.txt says; every terminal that is opened there also ends there.
+
+        Raises AssertionError with the difference.
+        """
+        opened, begun = len(self._open), len(self._scripts)
+        self._scripts.append(Script())  # for what happens before the first terminal is opened
+        yield
+        assert all(terminal.over for terminal in self._open[opened:]), "a terminal is still in use"
+        compare(name, self._scripts[begun:])
 
     def close(self) -> None:
         """End all."""
@@ -118,15 +136,8 @@ class Terminals:
         FOLDER.mkdir(parents=True, exist_ok=True)
         path = FOLDER / f"{re.sub('[^a-zA-Z0-9_.-]+', '_', name)}.txt"
         log = redacted("\n".join(self.machine.journal()))
-        path.write_text("\n\n".join([*(terminal.transcript for terminal in self._open), log]))
+        path.write_text(f"{joined(self._scripts)}\n{log}")
         return path
-
-
-def redacted(text: str) -> str:
-    """Without anything that could open something."""
-    for password in PASSWORDS.values():
-        text = text.replace(password, "<password>")
-    return _SECRETS.sub("<redacted>", text)
 
 
 class Watch:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from e2e.keyed import shown_list
 from e2e.site_machine import SiteMachine
 from machine import wait_for
 from vdev import keys as vdev_keys, pcscd as vdev_pcscd
@@ -73,6 +74,7 @@ def opens_sudo(site: SiteMachine, key: Authenticator, label: str) -> None:
     key.faults.set(touch="manual")
     sudo = site.sudo()
     sudo.expect(f'Touch your security key "{label}"')
+    site.terminals.happened("the blue key is touched")
     key.touch()
     assert sudo.ends_with(0) == ROOT
     (granted,) = site.machine.wait_for_journal("login GRANTED")
@@ -88,11 +90,14 @@ def test_a_key_of_pam_u2f_opens_sudo(mapped: SiteMachine, blue: Authenticator) -
         (2, "alice", "ready"), (3, "nobody-here", "refused"),
     ]  # fmt: skip
     before = ask(mapped, "list", "--user", "alice")
-    for state in ("imported", "present"):
-        assert ask(mapped, *look, "--apply")[1][0]["state"] == state
+    with mapped.terminals.story("import-pam-u2f"):
+        for more in ((), ("--apply",)):
+            mapped.terminals.run(["/usr/bin/pam-mfa", *look, *more], user=None).ends_with(3)
+        assert "pam_u2f key 1" in shown_list(mapped, None)
+        opens_sudo(mapped, blue, "pam_u2f key 1")
+    assert ask(mapped, *look, "--apply")[1][0]["state"] == "present"
     assert len(ask(mapped, "list", "--user", "alice")[1]) == len(before[1]) + 1
     assert mapped.machine.wait_for_journal("import DONE", 2)
-    opens_sudo(mapped, blue, "pam_u2f key 1")
 
 
 def test_a_passkey_mapping_opens_sudo(mapped: SiteMachine, blue: Authenticator) -> None:

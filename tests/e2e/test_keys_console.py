@@ -13,6 +13,7 @@ from e2e.keyed import (
     console,
     enrolled_by_root,
     prepare_console,
+    shown_list,
     touched,
 )
 from e2e.site_machine import KEY_AND_CODE, PASSWORD_AND_CODE, SiteMachine
@@ -34,7 +35,7 @@ def lets_in(site: SiteMachine, login: Terminal, count: int = 1) -> None:
     """There is a shell at that console."""
     login.expect("$ ")
     login.type("id -un; tty")
-    login.expect("alice\r\n/dev/tty1")
+    login.expect("alice\r\n/dev/tty1\r\n$ ")
     login.type("exit")
     login.end()
     record = site.last_record(count)
@@ -49,12 +50,13 @@ def test_of_two_keys_the_right_one_blinks(site: SiteMachine, keys: Keys) -> None
     red.inject(touch="never")
     blue = enrolled_by_root(site, keys.key("blue"), NAME)
     blue.remove()
-    red.insert()
-    blue.insert()
-    login = log_in(site)
-    login.expect(TOUCH)
-    touched(blue)
-    lets_in(site, login)
+    with site.terminals.story("console-two-keys"):
+        red.insert()
+        blue.insert()
+        login = log_in(site)
+        login.expect(TOUCH)
+        touched(blue)
+        lets_in(site, login)
     assert asked(red) == [False]
 
 
@@ -62,16 +64,17 @@ def test_a_wrong_pin_and_the_right_one(site: SiteMachine, keys: Keys) -> None:
     prepare_console(site)
     site.start(VERIFIED)
     blue = enrolled_by_root(site, keys.key("blue", pin=PIN), NAME, PIN)
-    login = log_in(site)
-    login.answer(f'PIN of your security key "{NAME}" (8 tries left): ', WRONG_PIN)
-    login.expect("That was not the PIN of the security key: try again.")
-    login.answer(CODE, site.alice.code())
-    lets_in(site, login)
-    login = log_in(site)
-    login.answer(f'PIN of your security key "{NAME}" (7 tries left): ', PIN)
-    login.expect(TOUCH)
-    touched(blue)
-    lets_in(site, login, 2)
+    with site.terminals.story("console-wrong-pin-and-the-right-one"):
+        login = log_in(site)
+        login.answer(f'PIN of your security key "{NAME}" (8 tries left): ', WRONG_PIN)
+        login.expect("That was not the PIN of the security key: try again.")
+        login.answer(CODE, site.alice.code())
+        lets_in(site, login)
+        login = log_in(site)
+        login.answer(f'PIN of your security key "{NAME}" (7 tries left): ', PIN)
+        login.expect(TOUCH)
+        touched(blue)
+        lets_in(site, login, 2)
     assert blue.state()["pin_tries"] == 8
     assert not [line for line in site.machine.journal() if PIN in line or WRONG_PIN in line]
 
@@ -96,16 +99,19 @@ def test_two_keys_want_a_pin(site: SiteMachine, keys: Keys) -> None:
 def test_pulled_out_and_plugged_in_again(site: SiteMachine, keys: Keys) -> None:
     prepare_console(site)
     site.start()
-    blue = enrolled_by_root(site, keys.key("blue"), NAME)
-    login = log_in(site)
-    login.expect(TOUCH)
-    blue.wait_for_user()
-    blue.remove()
-    login.expect("The security key was removed: plug it in again.")
-    blue.insert()
-    login.expect(TOUCH)
-    touched(blue)
-    lets_in(site, login)
+    with site.terminals.story("enroll-by-root"):
+        blue = enrolled_by_root(site, keys.key("blue"), NAME)
+        assert NAME in shown_list(site, None)
+    with site.terminals.story("console-unplugged"):
+        login = log_in(site)
+        login.expect(TOUCH)
+        blue.wait_for_user()
+        blue.remove()
+        login.expect("The security key was removed: plug it in again.")
+        blue.insert()
+        login.expect(TOUCH)
+        touched(blue)
+        lets_in(site, login)
 
 
 # Not at this host

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from e2e.keyed import CODE, NAME, ROOT, TOUCH, enrolled_by_root, touched
+from e2e.keyed import CODE, NAME, ROOT, TOUCH, enrolled_by_root, touch_opens, touched
 from e2e.site_machine import SiteMachine
 from e2e.terminals import Terminal
 from machine import PASSWORDS
@@ -45,20 +45,14 @@ def sudo_in(site: SiteMachine, seats: Seats, cgroup: str, *environment: str) -> 
 
 
 def test_sudo_at_the_desk(site: SiteMachine, seats: Seats, blue: Key) -> None:
-    sudo = sudo_in(site, seats, seats.open("1", "alice", seat="seat0"))
-    sudo.expect(TOUCH)
-    touched(blue)
-    assert sudo.ends_with(0) == ROOT
+    touch_opens(sudo_in(site, seats, seats.open("1", "alice", seat="seat0")), blue)
     assert site.last_record(1)["factor"] == "fido2"
 
 
 def test_sudo_in_a_terminal_of_the_desktop(site: SiteMachine, seats: Seats, blue: Key) -> None:
     """The desktop starts it through the user's service manager, which belongs to no session."""
     seats.open("1", "alice", seat="seat0")
-    sudo = sudo_in(site, seats, seats.manager("alice"))
-    sudo.expect(TOUCH)
-    touched(blue)
-    assert sudo.ends_with(0) == ROOT
+    touch_opens(sudo_in(site, seats, seats.manager("alice")), blue)
 
 
 def test_sudo_inside_ssh(site: SiteMachine, seats: Seats, blue: Key) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from e2e.keyed import (
     CODE,
     LOCAL,
@@ -14,11 +15,12 @@ from e2e.keyed import (
     TOUCH,
     VERIFIED,
     asked,
+    blinking,
     enrolled,
     kill_broker,
     pending,
     start_device_service,
-    touched,
+    touch_opens,
     wait_until_cancelled,
 )
 from e2e.site_machine import SiteMachine
@@ -39,10 +41,7 @@ def failures(site: SiteMachine) -> list[str]:
 
 def opens(site: SiteMachine, key: Key, count: int) -> None:
     """The next login, which is number `count`, by a touch."""
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    touched(key)
-    assert sudo.ends_with(0) == ROOT
+    touch_opens(site.sudo(), key)
     assert site.last_record(count)["outcome"] == "GRANTED"
 
 
@@ -53,30 +52,25 @@ def by_code(site: SiteMachine, sudo: Terminal) -> None:
     assert failures(site) == []
 
 
-def test_a_key_that_is_not_touched(site: SiteMachine, keys: Keys) -> None:
+def test_a_key_that_is_not_touched(site: SiteMachine, blue: Key) -> None:
     """A second cue after half the time, then the next method; the key blinks no more."""
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    sudo.expect(f"Still waiting. {TOUCH}")
-    sudo.expect("The security key was not touched in time: try again, and touch it when it blinks.")
-    wait_until_cancelled(blue)
-    by_code(site, sudo)
+    with site.terminals.story("sudo-not-touched"):
+        sudo = site.sudo()
+        sudo.expect(TOUCH)
+        sudo.expect(f"Still waiting. {TOUCH}")
+        sudo.expect("The security key was not touched in time: try again, and touch it when it blinks.")
+        wait_until_cancelled(blue)
+        by_code(site, sudo)
     record = site.last_record(1)
     assert (record["outcome"], record["factor"]) == ("GRANTED", "totp")
 
 
-def test_no_key_until_one_is_plugged_in(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
+def test_no_key_until_one_is_plugged_in(site: SiteMachine, blue: Key) -> None:
     blue.remove()
     sudo = site.sudo()
     sudo.expect('Plug in your security key "blue nano"')
     blue.insert()
-    sudo.expect(TOUCH)
-    touched(blue)
-    assert sudo.ends_with(0) == ROOT
+    touch_opens(sudo, blue)
 
 
 def test_the_last_tries_of_a_pin_are_not_spent(site: SiteMachine, keys: Keys) -> None:
@@ -90,35 +84,23 @@ def test_the_last_tries_of_a_pin_are_not_spent(site: SiteMachine, keys: Keys) ->
     assert True not in asked(blue)
 
 
-def test_ctrl_c_frees_the_key_for_the_next_login(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    blue.wait_for_user()
+def test_ctrl_c_frees_the_key_for_the_next_login(site: SiteMachine, blue: Key) -> None:
+    sudo = blinking(site, blue)
     sudo.interrupt()
     assert "a password is required" in sudo.ends_with(1)
     assert site.last_record(1)["outcome"] == "ABORTED"
     opens(site, blue, 2)
 
 
-def test_a_login_that_is_killed_frees_the_key(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    blue.wait_for_user()
+def test_a_login_that_is_killed_frees_the_key(site: SiteMachine, blue: Key) -> None:
+    sudo = blinking(site, blue)
     os.kill(sudo.pid, signal.SIGKILL)
     assert site.last_record(1)["outcome"] == "ABORTED"
     opens(site, blue, 2)
 
 
-def test_the_device_service_dies_while_a_key_blinks(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    blue.wait_for_user()
+def test_the_device_service_dies_while_a_key_blinks(site: SiteMachine, blue: Key) -> None:
+    sudo = blinking(site, blue)
     kill_broker(site)
     sudo.expect(NO_SERVICE)
     wait_until_cancelled(blue)
@@ -146,22 +128,17 @@ def test_a_device_service_that_comes_back_is_used(served_site: SiteMachine, serv
     opens(site, blue, 1)
 
 
-def test_a_file_shows_whose_login_waits_for_a_touch(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    blue = enrolled(site, keys.key("blue"))
+def test_a_file_shows_whose_login_waits_for_a_touch(site: SiteMachine, blue: Key) -> None:
     assert pending(site) == []
-    sudo = site.sudo()
-    sudo.expect(TOUCH)
-    blue.wait_for_user()
+    sudo = blinking(site, blue)
     wait_for("the file", lambda: pending(site) == [str(site.alice.uid)])
     blue.touch()
     assert sudo.ends_with(0) == ROOT
     wait_for("the end of the file", lambda: pending(site) == [])
 
 
-def test_a_key_that_is_enrolled_is_not_enrolled_again(site: SiteMachine, keys: Keys) -> None:
-    site.start(LOCAL)
-    enrolled(site, keys.key("blue"))
+@pytest.mark.usefixtures("blue")
+def test_a_key_that_is_enrolled_is_not_enrolled_again(site: SiteMachine) -> None:
     again = site.terminals.run([PAM_MFA, "enroll", "fido2", "--user", "alice", "--name", "again"], user=None)
     assert "That security key is enrolled already: use another one." in again.ends_with(REFUSED)
     (line,) = (line for line in listed(site) if "fido2" in line)

@@ -48,7 +48,7 @@ def test_the_prompt_names_the_account(site: SiteMachine) -> None:
     site.start(section=PASSWORD_AND_CODE)
     ssh = site.ssh(*WHO)
     ssh.answer("(alice@127.0.0.1) " + CODE, site.alice.code())
-    ssh.ends_with(0)
+    assert ssh.ends_with(0) == ALICE
 
 
 @both_sections
@@ -290,7 +290,7 @@ def test_scp_brings_a_file_over_unharmed(site: SiteMachine, section: str) -> Non
     )
     site.log_in(scp, "alice", by_key(section))
     scp.ends_with(0)
-    site.machine.run(["/usr/bin/cmp", "/tmp/sent", "/tmp/received"])
+    assert site.machine.run(["/usr/bin/cmp", "/tmp/sent", "/tmp/received"], check=False).returncode == 0
 
 
 def test_sftp_works_after_the_login(site: SiteMachine) -> None:
@@ -312,8 +312,7 @@ def test_a_session_outlives_the_service(served_site: SiteMachine) -> None:
     ssh.expect("in\r\n")
     served_site.machine.service.kill()
     ssh.type("it")
-    ssh.expect("got it")
-    ssh.ends_with(0)
+    assert ssh.ends_with(0).endswith("got it\r\n")
 
 
 def test_what_sshd_starts_has_nothing_of_ours(site: SiteMachine) -> None:

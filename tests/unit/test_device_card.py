@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from smartcard import scard
 from pam_mfa.devices import pcsc, readers
 from pam_mfa.devices.helper import Child
 from pam_mfa.devices.line import Line, Out, Stranger
-from pam_mfa.devices.readers import CardPort, CardReaders, ReaderPort, watch_readers
+from pam_mfa.devices.readers import CardPort, CardReaders, ReaderPort
 
 OK = scard.SCARD_S_SUCCESS
 SELECT, VERIFY = [0x00, 0xA4, 0x04, 0x00], [0x00, 0x20, 0x00, 0x80, 0x08, *b"123456\xff\xff"]
@@ -174,7 +173,8 @@ def test_what_the_lister_says(said: bytes, known: set[CardPort | ReaderPort]) ->
 class Readers:
     """Listers that end at once, and what they were to be told of."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pcscd: str = __file__) -> None:
+        monkeypatch.setattr(readers, "PCSCD", pcscd)
         self.now = 0.0
         self.ended: list[Callable[[int], None]] = []
         monkeypatch.setattr(readers, "time", SimpleNamespace(monotonic=lambda: self.now))
@@ -252,17 +252,17 @@ def test_but_not_when_none_of_them_speaks(monkeypatch: pytest.MonkeyPatch) -> No
     assert one.look() == set()
 
 
-def test_without_pcscd_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no cards, said at once; pcscd may still come."""
-    said: list[bytes] = []
-    monkeypatch.setitem(sys.modules, "pam_mfa.devices.pcsc", None)
-    monkeypatch.setattr(readers, "PCSCD", str(tmp_path / "comm"))
-    watch_readers(cast(Line, SimpleNamespace(tell=said.append, wait=lambda seconds: True)))
-    assert said == [b"\n"]
-
-    def comes(seconds: float) -> bool:
-        (tmp_path / "comm").touch()
-        return False
-
-    with pytest.raises(ImportError):
-        watch_readers(cast(Line, SimpleNamespace(tell=said.append, wait=comes)))
+def test_without_pcscd_there_are_no_cards_and_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is known at once; pcscd may still come, and go."""
+    one = Readers(monkeypatch, str(tmp_path / "comm"))
+    assert one.look() == set()
+    assert one.ended == []
+    (tmp_path / "comm").touch()
+    one.look()
+    assert len(one.ended) == 1
+    one.cards._heard(b"1 Reader")
+    assert one.look(60) == {"Reader"}
+    (tmp_path / "comm").unlink()
+    one.ended[-1](0)
+    assert one.look() == set()
+    assert len(one.ended) == 1

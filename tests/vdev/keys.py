@@ -55,10 +55,12 @@ class Key:
 
     def insert(self) -> None:
         """Plug it in; twice is once."""
+        self._keys.tell(f"the {self.name} key is plugged in")
         self._ask("insert")
 
     def remove(self) -> None:
         """Pull it out; twice is once."""
+        self._keys.tell(f"the {self.name} key is pulled out")
         self._ask("remove")
 
     def inject(self, **faults: Any) -> None:
@@ -71,6 +73,7 @@ class Key:
 
     def touch(self) -> None:
         """Touch it, where it waits for that (faults.touch = "manual")."""
+        self._keys.tell(f"the {self.name} key is touched")
         self._ask("touch")
 
     def set(self, **changes: int) -> None:
@@ -107,11 +110,18 @@ class Keys:
     Args:
         command: turns a command line into one that runs it elsewhere, as Machine.command does.
         seen: where a path of that elsewhere is seen from here, as Machine.path does.
+        tell: is told what is about to be done with a key.
     """
 
-    def __init__(self, command: Command = list, seen: Callable[[str], Path] = Path) -> None:
+    def __init__(
+        self,
+        command: Command = list,
+        seen: Callable[[str], Path] = Path,
+        tell: Callable[[str], None] = lambda what: None,
+    ) -> None:
         self._command = command
         self._seen = seen
+        self.tell = tell
         self._process: subprocess.Popen[str] | None = None
         self._socket: socket.socket | None = None
         self._root = ""
@@ -153,6 +163,8 @@ class Keys:
 
     def key(self, name: str, seed: bytes | None = None, insert: bool = True, **options: Any) -> Key:
         """A new key, plugged in where `insert`; `options` are fields of model.Model. `seed` is made of its name."""
+        if insert:
+            self.tell(f"the {name} key is plugged in")
         seed = hashlib.sha256(name.encode()).digest() if seed is None else seed
         options = {option: _plain(value) for option, value in options.items()}
         self.ask("key", key=name, seed=seed.hex(), insert=insert, options=options)
