@@ -143,7 +143,7 @@ class Rule:
         user_verification, local_key: see there.
     """
 
-    methods: tuple[str, ...] = ("fido2", "totp", "recovery")
+    methods: tuple[str, ...] = ("fido2", "smartcard", "totp", "recovery")
     unenrolled: Unenrolled = Unenrolled.DENY
     exempt_groups: frozenset[str] = frozenset()
     user_verification: UserVerification = UserVerification.DISCOURAGED

@@ -41,7 +41,8 @@ def run(role: str, sockets: Mapping[str, int]) -> int:
 
     Args:
         role: see above.
-        sockets: descriptors by name: the service's listening sockets, the engine's way to its device broker.
+        sockets: descriptors by name: the service's listening sockets, the engine's ways to its device broker and its
+            path checker.
     """
     try:
         if role == "service":
@@ -50,17 +51,18 @@ def run(role: str, sockets: Mapping[str, int]) -> int:
             from .service.main import serve
 
             return serve(sockets)
-        return prepare() if role == "prepare" else one_session(role, sockets.get("devices"))
+        return prepare() if role == "prepare" else one_session(role, sockets)
     except PamMfaError as problem:
         system_log().alert(f"pam-mfa {role}: {problem.reason}: {problem}")
         return 1
 
 
-def one_session(role: str, devices: int | None) -> int:
+def one_session(role: str, sockets: Mapping[str, int]) -> int:
     """Serve the session on descriptor 3, driven by poll.
 
     Args:
-        devices: descriptor that takes connections to this session's device broker, None where there is none.
+        sockets: descriptors that take connections to this session's "devices" broker and to its path checker, "verify";
+            either may be absent.
     """
     base = Base("engine", take_key())
     store = base.store()
@@ -70,8 +72,8 @@ def one_session(role: str, devices: int | None) -> int:
         log.alert(alert)
     _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
-        link = EngineLink(connection, log, devices)
-        link.backend = DirectBackend(store, link.devices, connection)
+        link = EngineLink(connection, log, sockets.get("devices"))
+        link.backend = DirectBackend(store, link.devices, connection, sockets.get("verify"))
         link.session = _session(role, link, base)
         drive(link.session, link)
     return 0

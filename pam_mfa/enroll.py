@@ -23,7 +23,10 @@ MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
 SERVICE = "pam-mfa"  # whose rule holds for changes
-AWAY = "a session from elsewhere may not use this host's security keys (setting local_key): do it there, or with sudo"
+AWAY = (
+    "a session from elsewhere may not use this host's security keys or smartcards (setting local_key): "
+    "do it there, or with sudo"
+)
 
 
 @structure
@@ -174,7 +177,14 @@ def _enrolment(desk: Desk, account: Account, label: str, options: Mapping[str, A
         session=caller.session,
         held=account.credentials,
         # What is enrolled may be used wherever its user logs in: the strictest rule counts.
-        place=Place(caller.host, SERVICE, caller.user, rule=_strictest(desk.settings), fido2=desk.settings.fido2),
+        place=Place(
+            caller.host,
+            SERVICE,
+            caller.user,
+            rule=_strictest(desk.settings),
+            fido2=desk.settings.fido2,
+            smartcard=desk.settings.smartcard,
+        ),
     )
 
 

@@ -13,7 +13,7 @@ PamMfaError
  |   `- PeerFull           a peer that leaves its frames unread
  |- DeadlineError          a wait reached its end
  |- LookupFailed           the system's user database did not answer
- |- Gone                   nobody answers for the devices
+ |- Gone                   nobody answers for the devices, or for certificate paths
  |- TooManyLogins          one user has begun too many that are not over yet
  |- AbortedError           the user gave up (Ctrl-C, hang-up)
  `- RefusedError           a management request that is not allowed or makes no sense
@@ -112,11 +112,11 @@ class LookupFailed(PamMfaError):
 
 
 class Gone(PamMfaError):
-    """There is nobody to ask for devices, or no longer.
+    """There is nobody to ask for devices or certificate paths, or no longer.
 
     Args:
         reason: "no_device_service", "device_service_busy", "device_service_untrusted", "device_service_gone" or
-            "device_service_nonsense".
+            "device_service_nonsense"; the same with path_checker.
     """
 
     reason = "device_service_gone"

@@ -62,8 +62,16 @@ def login(
     ceremony = Ceremony(request.session, request.uid, account, now, place=here)
     proof = yield from prove(ceremony, rule.methods, factors)
     if proof is None or request.uid is None:
-        return Verdict(Outcome.DENIED if ceremony.tries else Outcome.TRIES_SPENT, ceremony.reason)
+        return _refusal(ceremony)
     return grant(proof, request.session, request.uid)
+
+
+def _refusal(ceremony: Ceremony) -> Verdict:
+    if not ceremony.tries:
+        return Verdict(Outcome.TRIES_SPENT, ceremony.reason)
+    if ceremony.undecided:
+        return Verdict(Outcome.UNAVAILABLE, ceremony.undecided)
+    return Verdict(Outcome.DENIED, ceremony.reason)
 
 
 def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Factor]) -> Steps[Place]:
@@ -87,6 +95,7 @@ def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Facto
         local=may_use(rule.local_key, where),
         rule=rule,
         fido2=settings.fido2,
+        smartcard=settings.smartcard,
     )
 
 

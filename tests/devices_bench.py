@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -311,3 +311,31 @@ def credential_id(made: Made) -> bytes:
 def wait_for_user(key: Key) -> None:
     """Until a key waits for its user."""
     wait_for("a key that waits for its user", lambda: key.state()["awaiting"])
+
+
+@contextmanager
+def memory_watched(bench: Bench) -> Iterator[list[int]]:
+    """The most data that any helper had, in bytes: each is looked at all the time."""
+    most, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.002):
+            for pid in bench.helpers():
+                most[0] = max(most[0], data_size(pid))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        watcher.join()
+
+
+def data_size(pid: int) -> int:
+    """VmData of a process, 0 for one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData")), 0)

@@ -12,6 +12,7 @@ from pam_mfa.conversation import (
     AskSecret,
     Checked,
     CheckPassword,
+    CheckPath,
     Commit,
     Committed,
     DeviceGone,
@@ -24,6 +25,7 @@ from pam_mfa.conversation import (
     Located,
     LookedUp,
     LookUp,
+    PathChecked,
     Read,
     Show,
     Shown,
@@ -35,7 +37,7 @@ from pam_mfa.conversation import (
     Warn,
     expect,
 )
-from pam_mfa.devices.base import Choose, Pin
+from pam_mfa.devices.base import Choose, Pin, Release, Use as UseCard
 from pam_mfa.errors import NameMismatch, StoreError
 from pam_mfa.factors import registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
@@ -255,6 +257,7 @@ class World:
         groups: groups by user.
         passwords: right passwords by user.
         facts: what logind knows.
+        paths: the path checker.
         device: events for Wait, one after the other; a function is called with the request that runs.
         instead: by number of the want: what happens instead of what was wanted.
     """
@@ -265,6 +268,7 @@ class World:
     groups: Mapping[str, Iterable[str]] = field(default_factory=dict)
     passwords: Mapping[str, str] = field(default_factory=dict)
     facts: object = UNKNOWN
+    paths: Callable[[Any], object] | None = None
     device: Iterable[Event | Callable[[Any], Event]] = ()
     instead: Mapping[int, Response] = field(default_factory=dict)
     wants: list[Want] = field(default_factory=list)
@@ -311,6 +315,8 @@ class World:
                 want = flow.throw(response) if isinstance(response, BaseException) else flow.send(response)  # type: ignore[arg-type]
                 number = len(self.wants)
                 self.wants.append(want)
+                if isinstance(want, Wait) and not isinstance(want.request, Pin | Choose | UseCard | Release | None):
+                    self._request = want.request
                 response = self.instead[number] if number in self.instead else self._do(want)
         except StopIteration as end:
             value: T = end.value
@@ -336,14 +342,24 @@ class World:
                 return Located(self.facts)
             case CheckPassword(user, password):
                 return Checked(self.passwords.get(user) == password)
-            case Wait(request):
-                if not isinstance(request, Pin | Choose | None):
-                    self._request = request
-                event = next(self._device, None)
-                assert event is not None, f"no device answers {want}"
-                return event if isinstance(event, Event) else event(self._request)
+            case CheckPath(check):
+                return self._checked(check)
+            case Wait():
+                return self._waited(want)
             case _:
                 return Shown()
+
+    def _checked(self, check: object) -> Response:
+        assert self.paths is not None, "nobody checks paths"
+        checked = self.paths(check)
+        return checked if isinstance(checked, BaseException) else PathChecked(checked)
+
+    def _waited(self, want: Wait) -> Response:
+        if isinstance(want.request, Release) and want.seconds == 0:  # more is to be asked at once
+            return Expired()
+        event = next(self._device, None)
+        assert event is not None, f"no device answers {want}"
+        return event if isinstance(event, Event) else event(self._request)
 
     def _commit(self, operations: tuple[object, ...]) -> Response:
         (results,) = self.store.apply([operations])  # type: ignore[list-item]

@@ -13,7 +13,7 @@ from flows import ALICE, FACTORS, Clock, Memory, account, code_at, recovery, tot
 from pam_mfa import wire
 from pam_mfa.audit import Record
 from pam_mfa.config import Settings
-from pam_mfa.conversation import Checked, CheckPassword, Commit, LookedUp, LookUp, Read, Wait
+from pam_mfa.conversation import Checked, CheckPassword, CheckPath, Commit, LookedUp, LookUp, PathChecked, Read, Wait
 from pam_mfa.errors import StoreError
 from pam_mfa.factors.base import Factor
 from pam_mfa.outcome import Outcome
@@ -22,6 +22,7 @@ from pam_mfa.service.manage import Management
 from pam_mfa.service.session import Ground, Session
 from pam_mfa.service.transaction import Transaction
 from pam_mfa.store.base import Store
+from pam_mfa.verify import base as verify
 
 NONCE = bytes(range(16))
 
@@ -62,6 +63,7 @@ class Held(Backend):
         self.names = {ALICE: "alice", 0: "root"} if names is None else names
         self.groups = groups or {}
         self.passwords = passwords or {}
+        self.verdict = verify.Checked(verify.Trust.UNKNOWN, "no_path_checker")  # what is said of every path
         self.hold = False
         self.held: list[tuple[Done, Callable[[], Answered]]] = []
         self.waits: list[tuple[Wait, Done]] = []
@@ -86,6 +88,9 @@ class Held(Backend):
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         self._answer(done, lambda: Checked(self.passwords.get(want.user) == want.password))
+
+    def check_path(self, want: CheckPath, done: Done) -> None:
+        self._answer(done, lambda: PathChecked(self.verdict))
 
     def wait(self, want: Wait, done: Done) -> None:
         self.waits.append((want, done))

@@ -11,10 +11,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
-from vdev.piv import AUTHENTICATION, PivApplet, PrivateKey
+from devices_bench import Bench, Session
+from vdev.iso7816 import Card
+from vdev.piv import AUTHENTICATION, VERIFY, PivApplet, PrivateKey
 
-from pam_mfa.devices.base import Scheme, Signed
+from pam_mfa.devices.base import Carries, Failed, Failure, Idle, Scheme, Sign, Signed, Slot, Use
 
+MESSAGE = bytes(range(32))
+PIN = "123456"
+SIGN = Sign(MESSAGE, (Slot.AUTHENTICATION,), 60)
 KINDS = ["rsa2048", "rsa3072", "rsa4096", "p256", "p384"]
 DIGEST = {"p256": hashes.SHA256(), "p384": hashes.SHA384()}
 
@@ -51,3 +56,22 @@ def verify(kind: str, signed: Signed, message: bytes) -> None:
     else:
         assert signed.scheme is Scheme.ECDSA
         public.verify(signed.signature, message, ec.ECDSA(DIGEST[kind]))
+
+
+def use(session: Session, pin: str = PIN, slot: Slot = Slot.AUTHENTICATION) -> Session:
+    """Wait for a card, and have it sign."""
+    return session.ask(Use(session.until(Carries).device, slot, pin))
+
+
+def pins_sent(card: Card) -> int:
+    """How often a PIN was given to the card."""
+    return len([each for each in card.commands(VERIFY) if len(each.command) > 5])
+
+
+def outcome(bench: Bench, request: Sign = SIGN) -> Failure | None:
+    """Why the only card is out; None for one that is not mentioned. It never gets as far as a signature."""
+    with bench.session(request) as session:
+        while not isinstance(reply := session.reply(), Failed | Idle):
+            assert isinstance(reply, Carries)
+            session.ask(Use(reply.device, request.slots[0], PIN))
+    return reply.why if isinstance(reply, Failed) else None

@@ -1,4 +1,4 @@
-"""`pam-mfa key`: what is plugged in."""
+"""`pam-mfa key`: what is plugged in, security keys and smartcards."""
 
 from __future__ import annotations
 
@@ -11,49 +11,60 @@ from .call import Call, with_json
 from .client import Record
 
 PIN_RESERVE = 2  # tries; pam-mfa leaves these to their owner
+CARD_RESERVE = 1
 NAMED_BY = "fido2-token -L names the DEVICE (package fido2-tools)"
 FAILED = {
     "busy": "another program uses it; try again",
     "silent": "it does not answer; plug it in again",
     "unplugged": "it was pulled out",
     "nonsense": "its answers make no sense; plug it in again",
-    "unsupported": "it is no FIDO2 key; one that knows U2F alone cannot be used",
+    "unsupported": "it is neither a FIDO2 key nor a PIV card; a key that knows U2F alone cannot be used",
 }
 
 
 @click.group(no_args_is_help=False)
 def key() -> None:
-    """See the security keys that are plugged in."""
+    """See the security keys and smartcards that are plugged in."""
 
 
 @key.command("list")
 @with_json
 def list_keys(call: Call) -> None:
-    """List the security keys that are plugged in."""
-    found = _devices(call)
-    if found:
-        show.table(("Name", "Connected", "PIN", "Model id (AAGUID)"), [_row(record) for record in found])
+    """List the security keys that are plugged in, the smartcards, and the readers for them."""
+    keys, cards, readers = _devices(call)
+    if keys:
+        show.table(("Name", "Connected", "PIN", "Model id (AAGUID)"), [_row(record) for record in keys])
+    if keys and (cards or readers):
+        print()
+    if cards or readers:
+        empty = [(record["name"], "none", "", "") for record in readers]
+        show.table(("Reader", "Smartcard", "PIN", "Certificates"), [*map(_card_row, cards), *empty])
 
 
 @key.command()
 @with_json
 def info(call: Call) -> None:
-    """Describe the security keys that are plugged in, and say what to do with them."""
-    for record in _devices(call):
-        for text in _described(record):
-            show.line(text, indent=0 if text.startswith(record["name"]) else 2)
+    """Describe the security keys and smartcards that are plugged in, and say what to do with them."""
+    keys, cards, _ = _devices(call)
+    for title, *facts in (*map(_described, keys), *map(_card_described, cards)):
+        show.line(title)
+        for text in facts:
+            show.line(text, indent=2)
 
 
-def _devices(call: Call) -> list[Record]:
-    """What there is to describe; the rest is said here. Nothing with --json, where every record has gone out."""
-    found: list[Record] = []
+def _devices(call: Call) -> tuple[list[Record], list[Record], list[Record]]:
+    """Keys, cards and empty readers to describe; the rest is said here. With --json none: every record has gone out."""
+    keys: list[Record] = []
+    cards: list[Record] = []
+    readers: list[Record] = []
     failed: list[Record] = []
-    call.run("devices", {}, {"device": found.append, "device_failed": failed.append})
+    kinds = {"device": keys, "card": cards, "reader": readers, "device_failed": failed}
+    call.run("devices", {}, {kind: found.append for kind, found in kinds.items()})
     for record in failed:
         show.line(f"A device cannot be used: {FAILED.get(record['why'], record['why'])}.")
-    if not call.json and not found and not failed:
-        print("No security key is plugged in.")
-    return found
+    if not call.json and not keys and not cards and not failed:
+        print("No security key and no smartcard is plugged in.")
+    return keys, cards, readers
 
 
 def _row(record: Record) -> tuple[object, ...]:
@@ -86,6 +97,37 @@ def _described(record: Record) -> Iterator[str]:
     advice = _advice(record)
     if advice:
         yield f"{advice}; {NAMED_BY}."
+
+
+def _card_row(record: Record) -> tuple[object, ...]:
+    slots = ", ".join(each["slot"] for each in record["certificates"])
+    return record["name"], record["serial"] or "without a number", _card_pin(record), slots or "none"
+
+
+def _card_pin(record: Record) -> str:
+    tries = record["pin_tries"]
+    if tries is None:
+        return "set"
+    return f"{tries} {'try' if tries == 1 else 'tries'} left" if tries else "blocked"
+
+
+def _card_described(record: Record) -> Iterator[str]:
+    """What a card is, a line each, and what its owner should do."""
+    yield f"Smartcard in {record['name']}"
+    if record["serial"]:
+        yield f"number: {record['serial']}"
+    yield f"PIN: {_card_pin(record)}"
+    for each in record["certificates"]:
+        yield f"slot {each['slot']}: {each['subject']}"
+        yield f"issued by {each['issuer']}, number {each['number']}"
+        yield f"valid from {each['valid_from']} to {each['valid_until']}, key {each['key']}"
+    if not record["certificates"]:
+        yield "It has no certificate that can be used, in none of the slots 9a, 9c and 9d."
+    tries = record["pin_tries"]
+    if tries == 0:
+        yield "Its PIN is blocked. Who has its PUK sets a new one: ykman piv access unblock-pin, or the issuer's tool."
+    elif tries is not None and tries <= CARD_RESERVE:
+        yield "The last try is yours alone. A right PIN, given to another program, brings all of them back."
 
 
 def _advice(record: Record) -> str:

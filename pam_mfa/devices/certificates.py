@@ -18,7 +18,10 @@ SIZES = (2048, 3072, 4096)
 
 
 def certified(slot: Slot, der: bytes) -> Certified | None:
-    """What a certificate says, None for one with a key that nothing is signed with here. Raises ValueError."""
+    """What a certificate says, None for one with a key that nothing is signed with here.
+
+    Raises ValueError, and what cryptography has beside it.
+    """
     certificate = x509.load_der_x509_certificate(der)
     try:
         public = certificate.public_key()

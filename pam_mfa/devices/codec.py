@@ -1,4 +1,4 @@
-"""Structures of base.py as packets and back, as structures.py has them."""
+"""Structures of base.py as packets and back, as packets.py has them."""
 
 from __future__ import annotations
 

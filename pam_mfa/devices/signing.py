@@ -32,6 +32,14 @@ class Card(Connection, Protocol):
 
 def serve(card: Card, reader: str, request: List | Sign, line: Line) -> None:
     """Do what is asked; the last thing said is the outcome. Raises Stranger, Out, Left and anything."""
+    try:
+        attend(card, reader, request, line)
+    except Refused:
+        raise Out(Failure.UNSUPPORTED) from None
+
+
+def attend(card: Card, reader: str, request: List | Sign, line: Line) -> None:
+    """The same; raises Refused as well."""
     piv = Piv(Commands(card))
     slots = request.slots if isinstance(request, Sign) else tuple(Slot)
     serial, found = piv.serial(), certificates(piv, slots)

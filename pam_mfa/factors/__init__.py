@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from .base import Factor
 from .fido2 import Fido2
+from .piv import Smartcard
 from .recovery import Recovery
 from .totp import Totp
 
@@ -16,12 +17,12 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     Args:
         mac: keyed hash for codes that are stored hashed.
     """
-    factors: tuple[Factor, ...] = (Fido2(), Totp(), Recovery(mac))
+    factors: tuple[Factor, ...] = (Fido2(), Smartcard(), Totp(), Recovery(mac))
     return {factor.name: factor for factor in factors}
 
 
 def load() -> None:
     """Import what factors load at their first use: for a process that serves many logins, before the first one."""
-    from . import assertion, ceremonies  # noqa: F401
+    from . import assertion, card_ceremonies, ceremonies  # noqa: F401
 
     assertion.load()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..config import Fido2, Rule
+from ..config import Fido2, Rule, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect
 from ..outcome import Proof
 from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
@@ -13,7 +13,7 @@ from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, standing
 
 MAX_TRIES = 3
-DEFAULT_RULE, DEFAULT_FIDO2 = Rule(), Fido2()
+DEFAULT_RULE, DEFAULT_FIDO2, DEFAULT_SMARTCARD = Rule(), Fido2(), Smartcard()
 
 
 @structure
@@ -25,7 +25,7 @@ class Place:
         service, user, rhost: the PAM items, "" where unset.
         local: whether this host's own devices may be asked (origin.py, and the rule's local_key).
         rule: of the PAM service.
-        fido2: what holds for security keys in all services.
+        fido2, smartcard: what holds for security keys and for smartcards in all services.
     """
 
     host: str = ""
@@ -35,6 +35,7 @@ class Place:
     local: bool = False
     rule: Rule = DEFAULT_RULE
     fido2: Fido2 = DEFAULT_FIDO2
+    smartcard: Smartcard = DEFAULT_SMARTCARD
 
     @property
     def rp_id(self) -> str:
@@ -56,6 +57,7 @@ class Ceremony:
         now: reads both clocks.
         tries: answers that may still be given.
         reason: why the last answer was refused, for the audit record.
+        undecided: why nobody could say whether a credential is good, "" where that was not met.
         place: where; by default somewhere without devices.
     """
 
@@ -65,6 +67,7 @@ class Ceremony:
     now: Callable[[], Instant]
     tries: int = MAX_TRIES
     reason: str = "unenrolled"
+    undecided: str = ""
     place: Place = NOWHERE
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from ..config import Clone, Synced
@@ -29,11 +28,11 @@ from ..store.base import Count, Credential
 from ..structure import replace, structure
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
 from .base import Ceremony, Enrolment, Made, Place, comparable, settle
+from .challenge import challenge
 from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
 from .fido2 import Material, credential_name, other_owner
 
 REQUEST_SECONDS = 180  # the session ends it before that
-NONCE_BYTES = 32
 HANDLE_BYTES = 32
 
 PROVE = Cue(
@@ -55,14 +54,6 @@ NO_PASSKEYS = "This credential can leave its device, and the settings refuse tha
 NOT_VERIFIED = "The security key did not ask for its PIN or a fingerprint, and one is needed: use another one."
 TAKEN = "What that security key made belongs to another account: use another one."
 REFUSALS = {"taken": TAKEN, "synced": NO_PASSKEYS, "uv_missing": NOT_VERIFIED, "known": WORDS[Failure.EXCLUDED]}
-
-
-def client_data_hash(place: Place, session: str) -> bytes:
-    """What a key signs for one question: a nonce, and where it is asked. 32 bytes, never the same twice."""
-    context = (place.host, place.service, place.user, place.rhost, session)
-    parts = [text.encode(errors="surrogateescape") for text in context]
-    framed = b"".join(len(part).to_bytes(4) + part for part in parts)
-    return sha256(secrets.token_bytes(NONCE_BYTES) + framed).digest()
 
 
 # ------------------------------------------------------------------------------------------------------- proving
@@ -112,7 +103,7 @@ def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
     pairs = [(c, Material.unpack(c.material)) for c in ceremony.account.of(factor)[:MAX_CREDENTIALS]]
     place = ceremony.place
     question = Question(
-        client_data_hash(place, ceremony.session),
+        challenge(place, ceremony.session),
         {material.credential_id: (credential, material) for credential, material in pairs},
         _verification(place, [material for _, material in pairs]),
         place,
@@ -176,7 +167,7 @@ def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
     verification = Verification.REQUIRED if verify else demanded
     held = [Material.unpack(credential.material) for credential in enrolment.held if credential.factor == factor]
     request = Make(
-        client_data_hash(place, enrolment.session),
+        challenge(place, enrolment.session),
         place.rp_id,
         place.rp_id,
         _user_handle(held),
@@ -233,7 +224,7 @@ def _confirm(
     """One assertion with the new credential; the device that made it gets its PIN once more. Raises Unproven."""
     credential = enrolment.credential(factor, material.pack())
     held = {material.credential_id: (credential, material)}
-    question = Question(client_data_hash(enrolment.place, enrolment.session), held, verification, enrolment.place)
+    question = Question(challenge(enrolment.place, enrolment.session), held, verification, enrolment.place)
     dialogue = Dialogue(question.request(), CONFIRM, {}, enrolment.now, 2 * HALF)
     dialogue.follow(before, made)
     reply = yield from _answer(dialogue)

@@ -40,18 +40,19 @@ def absent() -> Line:
     raise Gone("no_device_service")
 
 
+def handed_over(fd: int, reason: str) -> socket.socket:
+    """A connection whose other end went over `fd` to one of the engine's own processes. Raises Gone with the reason."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, suppress(OSError), socket.socket(fileno=os.dup(fd)) as channel:
+        socket.send_fds(channel, [b"\0"], [theirs.fileno()], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        return ours
+    ours.close()
+    raise Gone(reason)
+
+
 def passed(fd: int) -> Callable[[], Line]:
     """Opens lines to a broker that takes connections as descriptors over `fd`: the engine's own."""
-
-    def connect() -> Line:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, suppress(OSError), socket.socket(fileno=os.dup(fd)) as channel:
-            socket.send_fds(channel, [b"\0"], [theirs.fileno()], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
-            return Client(ours)
-        ours.close()
-        raise Gone("no_device_service")
-
-    return connect
+    return lambda: Client(handed_over(fd, "no_device_service"))
 
 
 class Devices:

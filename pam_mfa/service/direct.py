@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..conversation import CheckPassword, Commit, Event, Locate, LookUp, Read, Shown, Wait
+from ..conversation import CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read, Shown, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
@@ -25,10 +25,14 @@ class DirectBackend(Backend):
         store: the process's own.
         devices: makes those of the one session that there is, when they are first wanted.
         peer: that session's connection.
+        checker: descriptor that takes connections to the path checker, None where there is none.
     """
 
-    def __init__(self, store: Store, devices: Callable[[], Devices], peer: socket.socket) -> None:
+    def __init__(
+        self, store: Store, devices: Callable[[], Devices], peer: socket.socket, checker: int | None = None
+    ) -> None:
         self._store = store
+        self._checker = checker
         self._peer = peer
         self._make = devices
         self._devices: Devices | None = None
@@ -56,6 +60,11 @@ class DirectBackend(Backend):
     def check_password(self, want: CheckPassword, done: Done) -> None:
         # Only root manages through the engine, and root is not asked.
         done(LookupFailed("the engine checks no passwords"))
+
+    def check_path(self, want: CheckPath, done: Done) -> None:
+        from . import paths
+
+        done(paths.check(want, paths.passed(self._checker)))
 
     def wait(self, want: Wait, done: Done) -> None:
         if self._devices is None:

@@ -15,12 +15,12 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import CheckPassword, Commit, Event, Locate, LookUp, Read
+from ..conversation import CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read
 from ..errors import Gone, LookupFailed, StoreError
 from ..store.base import Store
 from ..store.writer import Writer
 from ..trail import Trail
-from . import password, system
+from . import password, paths, system
 from .budget import Budget
 from .channel import Backend, Done, found, stored
 from .devices import Devices, Line, Pending, absent
@@ -40,6 +40,7 @@ PAUSE_SECONDS = 0.1
 SWEEP_SECONDS = 0.5
 LOOK_UP_THREADS = 8
 PASSWORD_THREADS = 4
+PATH_THREADS = 8
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -86,6 +87,7 @@ class LoopBackend:
         self._groups = ThreadPoolExecutor(LOOK_UP_THREADS, "groups")
         self._places = ThreadPoolExecutor(LOOK_UP_THREADS, "places")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
+        self._paths = ThreadPoolExecutor(PATH_THREADS, "paths")
         self._checking: set[str] = set()
 
     def read(self, want: Read, done: Done) -> None:
@@ -121,6 +123,9 @@ class LoopBackend:
 
         self._in_thread(self._passwords, checked, done, password.SECONDS + 1)
 
+    def check_path(self, want: CheckPath, done: Done) -> None:
+        self._in_thread(self._paths, partial(paths.check, want), done, paths.SECONDS)
+
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
         """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""
         future = pool.submit(work)
@@ -147,6 +152,7 @@ class LinkBackend:
         self.look_up = shared.look_up
         self.locate = partial(shared.locate, peer)
         self.check_password = shared.check_password
+        self.check_path = shared.check_path
         self.wait = devices.wait
         self.hang_up = devices.hang_up
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from ..errors import ProtocolError
+from ..errors import Gone, ProtocolError
 from .base import MAX_PACKET, SECONDS, Check, Checked, Trust
 from .codec import CODEC
 
@@ -17,27 +17,23 @@ ROOT = 0
 GRACE = 1.0  # for a checker that has only just begun
 
 
-class Missing(Exception):
-    """Nobody answers; the text is the reason."""
-
-
 def connect(path: str | os.PathLike[str] = PATH) -> socket.socket:
     """A connection to pam-mfa-verify.
 
     Whose socket lies at a path is the kernel's word: root made it, be it systemd or the service's own C part before it
     dropped root. Another's verdicts would be anybody's.
 
-    Raises Missing.
+    Raises Gone.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         connection.settimeout(SECONDS)
         connection.connect(os.fspath(path))
         if PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1] != ROOT:
-            raise Missing("path_checker_untrusted")
+            raise Gone("path_checker_untrusted")
     except OSError as problem:
         connection.close()
-        raise Missing("path_checker_busy" if isinstance(problem, BlockingIOError) else "no_path_checker") from None
+        raise Gone("path_checker_busy" if isinstance(problem, BlockingIOError) else "no_path_checker") from None
     except BaseException:
         connection.close()
         raise
@@ -48,7 +44,7 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
     """The verdict. Raises nothing: where there is none it is UNKNOWN, and its reason says why.
 
     Args:
-        connected: opens a connection to the checker. Raises Missing.
+        connected: opens a connection to the checker. Raises Gone.
         seconds: to wait for the answer.
     """
     try:
@@ -57,13 +53,13 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
             connection.settimeout(seconds)
             connection.send(packet, socket.MSG_NOSIGNAL)
             if not (answer := connection.recv(MAX_PACKET + 1)):  # killed at its deadline
-                raise Missing("path_checker_gone")
+                raise Gone("path_checker_gone")
             verdict = CODEC.decode(answer)
         if isinstance(verdict, Checked):
             return verdict
         reason = "path_checker_nonsense"
-    except Missing as problem:
-        reason = str(problem)
+    except Gone as problem:
+        reason = problem.reason
     except ProtocolError:
         reason = "path_checker_nonsense"
     except TimeoutError:

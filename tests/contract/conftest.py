@@ -12,6 +12,7 @@ from devices_bench import Bench
 from stores import SEALER, ThroughWriter, credential, discard, enrol, make
 from vdev import keys
 from vdev.authenticator import Authenticator
+from vdev.pcscd import Pcscd
 from witness import Plug, Plugged
 
 from pam_mfa.store.sqlite import SqliteStore
@@ -86,4 +87,11 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """A broker, without any key, on each transport."""
     place = {"memory": None, "hidraw": "hidraw_keys", "pcsc": "pcscd"}[request.param]
     with Bench(request.param, tmp_path, request.getfixturevalue(place) if place else None) as bench:
+        yield bench
+
+
+@pytest.fixture
+def card_bench(tmp_path: Path, pcscd: Pcscd) -> Iterator[Bench]:
+    """A broker that sees the virtual readers."""
+    with Bench("pcsc", tmp_path, pcscd) as bench:
         yield bench

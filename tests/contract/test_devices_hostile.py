@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from devices_bench import Bench, CardKey, Session, assertion, make, wait_for_user
+from devices_bench import Bench, CardKey, Session, assertion, make, memory_watched, wait_for_user
 from machine import wait_for
 from vdev.ctap import Command
 
@@ -31,34 +27,6 @@ def outcome(session: Session) -> Failure | None:
     while not isinstance(reply := session.reply(), Failed | Idle):
         assert not isinstance(reply, Asserted | Made | Described)
     return reply.why if isinstance(reply, Failed) else None
-
-
-@contextmanager
-def memory_watched(bench: Bench) -> Iterator[list[int]]:
-    """The most data that any helper had, in bytes: each is looked at all the time."""
-    most, over = [0], threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.002):
-            for pid in bench.helpers():
-                most[0] = max(most[0], data_size(pid))
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield most
-    finally:
-        over.set()
-        watcher.join()
-
-
-def data_size(pid: int) -> int:
-    """VmData of a process, 0 for one that has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData")), 0)
 
 
 class TestAnswers:

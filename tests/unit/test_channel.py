@@ -14,6 +14,7 @@ from pam_mfa.conversation import (
     Answer,
     Ask,
     CheckPassword,
+    CheckPath,
     Commit,
     Committed,
     DeviceReply,
@@ -115,7 +116,7 @@ def test_whatever_a_flow_raises_is_its_end(end: BaseException) -> None:
 
 
 @pytest.mark.parametrize("problem", ENDS, ids=repr)
-@pytest.mark.parametrize("where", ["read", "commit", "look_up", "check_password", "wait", "say"])
+@pytest.mark.parametrize("where", ["read", "commit", "look_up", "check_password", "check_path", "wait", "say"])
 def test_whatever_a_backend_raises_is_thrown_into_the_flow(where: str, problem: BaseException) -> None:
     def broken(*_: object) -> None:
         raise problem
@@ -125,6 +126,7 @@ def test_whatever_a_backend_raises_is_thrown_into_the_flow(where: str, problem: 
         "commit": Commit(()),
         "look_up": LookUp(uid=1),
         "check_password": CheckPassword("a", "b"),
+        "check_path": CheckPath(None),
         "wait": Wait(None, 1),
         "say": Ask("x"),
     }

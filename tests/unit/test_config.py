@@ -16,7 +16,7 @@ from pam_mfa.config import Clone, Fido2, FirstEnrolment, LocalKey, Rule, Setting
 from pam_mfa.errors import ConfigError
 
 FACTORS = ("fido2", "smartcard", "totp", "recovery")
-METHODS = ("fido2", "totp", "recovery")
+METHODS = FACTORS
 ME = os.getuid()
 
 

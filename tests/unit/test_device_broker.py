@@ -21,10 +21,12 @@ from pam_mfa.devices.base import (
     MAX_CREDENTIAL_ID,
     MAX_CREDENTIALS,
     Assert,
+    Carries,
     Choose,
     Described,
     Failed,
     Failure,
+    Followup,
     Holds,
     Idle,
     List,
@@ -32,12 +34,16 @@ from pam_mfa.devices.base import (
     Pin,
     PinReason,
     PinWanted,
+    Release,
     Reply,
     Request,
+    Sign,
+    Slot,
     Strange,
     Structure,
     Touch,
     Transport,
+    Use,
     Verification,
     Wanted,
 )
@@ -52,6 +58,8 @@ from pam_mfa.structure import replace
 DEADLINE = 20.0
 WANTED = Wanted("host.example", b"x")
 ASSERT = Assert(bytes(32), (WANTED,), Verification.DISCOURAGED, 30)
+SIGN = Sign(bytes(32), (Slot.AUTHENTICATION,), 30)
+USE = Use(1, Slot.AUTHENTICATION, "123456")
 MAKE = Make(bytes(32), "host.example", "Host", b"1", "alice", (-7,), (WANTED,), False, Verification.DISCOURAGED, 30)
 
 Work = Callable[[Line], None]
@@ -255,7 +263,7 @@ def readable(*clients: Client) -> list[Client]:
 
 
 class TestRequests:
-    @pytest.mark.parametrize("request_", [ASSERT, MAKE, List(180)], ids=["Assert", "Make", "List"])
+    @pytest.mark.parametrize("request_", [ASSERT, MAKE, List(180), SIGN], ids=["Assert", "Make", "List", "Sign"])
     def test_good_ones(self, request_: Request) -> None:
         assert all_of(request_) == [Idle(0)]
 
@@ -274,6 +282,12 @@ class TestRequests:
             encode(replace(ASSERT, wanted=(WANTED,) * (MAX_CREDENTIALS + 1))),
             encode(replace(ASSERT, wanted=(Wanted("host.example", bytes(MAX_CREDENTIAL_ID + 1)),))),
             encode(replace(MAKE, excluded=(Wanted("host.example", b""),))),
+            encode(replace(SIGN, message=bytes(31))),
+            encode(replace(SIGN, slots=())),
+            encode(replace(SIGN, slots=(Slot.SIGNATURE,) * 2)),
+            encode(SIGN).replace(b"\x00\x00\x00\x9a", b"\x00\x00\x00\x9e"),
+            encode(USE),
+            encode(Release(1)),
         ],
     )
     def test_others_end_it(self, packet: bytes) -> None:
@@ -380,6 +394,64 @@ class TestHelpers:
             assert {service.reply() for _ in range(2)} == {Strange(2, ""), PinWanted(1, PinReason.FIRST, 8)}
             service.ask(Pin(1, "late"))
             assert service.reply() == Strange(1, "late")
+
+    @pytest.mark.parametrize(
+        ("request_", "followup"),
+        [
+            (SIGN, Pin(1, "123456")),
+            (SIGN, Choose()),
+            (SIGN, replace(USE, slot=Slot.SIGNATURE)),
+            (ASSERT, USE),
+            (ASSERT, Release(1)),
+            (List(30), USE),
+            (List(30), Pin(1, "1234")),
+        ],
+        ids=str,
+    )
+    def test_what_does_not_go_on_with_a_request_ends_it(self, request_: Request, followup: Followup) -> None:
+        def work(line: Line) -> None:
+            line.say(Touch(1, False))
+            hang(line)
+
+        with Service(work) as service:
+            service.ask(request_)
+            assert service.reply() == Touch(1, False)
+            service.ask(followup)
+            assert service.reply() is None
+
+    def test_a_card_is_used_once(self) -> None:
+        """A second PIN reaches nobody."""
+
+        def work(line: Line) -> None:
+            line.say(Carries(1, "Reader", b"", 3, ()))
+            line.hear()
+            line.say(Touch(1, False))
+            line.hear()
+            line.say(Strange(1, "a second one"))
+
+        with Service(work) as service:
+            service.ask(replace(SIGN, seconds=1))
+            assert isinstance(service.reply(), Carries)
+            service.ask(USE)
+            assert service.reply() == Touch(1, False)
+            service.ask(USE)
+            said = service.replies()
+        assert Strange(1, "a second one") not in said
+
+    def test_a_card_that_hangs_with_its_pin_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(errand, "FIRST_WORD_SECONDS", 0.3)
+
+        def work(line: Line) -> None:
+            line.say(Carries(1, "Reader", b"", 3, ()))
+            line.hear()
+            hang(line)
+
+        with Service(work) as service:
+            service.ask(SIGN)
+            assert isinstance(service.reply(), Carries)
+            assert not select.select([service.client], [], [], 0.8)[0]  # for its user there is all the time
+            service.ask(USE)
+            assert service.replies() == [Failed(1, Failure.SILENT), Idle(1)]
 
     def test_silence_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(errand, "FIRST_WORD_SECONDS", 0.1)

@@ -24,7 +24,7 @@ from pam_mfa.conversation import (
 from pam_mfa.devices.base import Assert, Idle, Touch, Verification
 from pam_mfa.errors import LookupFailed, PamMfaError
 from pam_mfa.factors.base import Place
-from pam_mfa.factors.ceremonies import client_data_hash
+from pam_mfa.factors.challenge import challenge
 from pam_mfa.factors.dialogue import NOT_ACCEPTED
 from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
@@ -222,21 +222,21 @@ def test_an_answer_of_an_earlier_session_is_wrong(key: SoftKey) -> None:
 
 
 def test_what_is_signed_names_the_session_and_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert client_data_hash(PLACE, SESSION) != client_data_hash(PLACE, SESSION)
-    monkeypatch.setattr("pam_mfa.factors.ceremonies.secrets.token_bytes", bytes)
-    here = client_data_hash(PLACE, SESSION)
+    assert challenge(PLACE, SESSION) != challenge(PLACE, SESSION)
+    monkeypatch.setattr("pam_mfa.factors.challenge.secrets.token_bytes", bytes)
+    here = challenge(PLACE, SESSION)
     assert len(here) == 32
-    assert client_data_hash(PLACE, SESSION) == here
+    assert challenge(PLACE, SESSION) == here
     others = [
         Place("x", "sudo", "alice"),
         Place("host", "x", "alice"),
         Place("host", "sudo", "x"),
         replace(PLACE, rhost="x"),
     ]
-    hashes = {client_data_hash(place, SESSION) for place in others} | {client_data_hash(PLACE, "x"), here}
+    hashes = {challenge(place, SESSION) for place in others} | {challenge(PLACE, "x"), here}
     assert len(hashes) == 6
     moved = replace(PLACE, host="hosts", service="udo")  # the same letters, parted elsewhere
-    assert client_data_hash(moved, SESSION) != here
+    assert challenge(moved, SESSION) != here
 
 
 # -------------------------------------------------------------------------------------------- answers that are wrong

@@ -259,7 +259,7 @@ def test_details_show_model_transport_and_counter(key: SoftKey) -> None:
 # ------------------------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("failure", Failure)
+@pytest.mark.parametrize("failure", WORDS)
 @pytest.mark.parametrize("made_before", [False, True])
 def test_each_failure_says_what_to_do(key: SoftKey, failure: Failure, made_before: bool) -> None:
     before = [key.touch, key.make] if made_before else []

@@ -10,7 +10,20 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World
 from pam_mfa import wire
 from pam_mfa.config import LocalKey, Rule, Settings
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Expired, HangUp, Wait
-from pam_mfa.devices.base import Asserted, Described, Failed, Failure, Idle, List, Touch, Transport
+from pam_mfa.devices.base import (
+    Asserted,
+    Carries,
+    Certified,
+    Described,
+    Failed,
+    Failure,
+    Idle,
+    List,
+    Reader,
+    Slot,
+    Touch,
+    Transport,
+)
 from pam_mfa.enroll import AWAY, Caller, Desk
 from pam_mfa.errors import DeadlineError, ProtocolError, RefusedError
 from pam_mfa.keys import devices
@@ -33,6 +46,9 @@ BLUE = Described(
 )
 
 
+CERTIFIED = Certified(
+    Slot.AUTHENTICATION, b"der", b"key", "CN=Alice", "CN=Example CA", "4d2", "2026-01-01", "2028-01-01", "p-256"
+)
 DEFAULT = Rule()
 HERE, ELSEWHERE = Facts(peer_remote=False), Facts(peer_remote=True)
 
@@ -72,6 +88,40 @@ def test_every_device_is_a_record_and_the_devices_are_let_go() -> None:
     assert [wait.request for wait in waits[1:]] == [None, None]
     assert isinstance(world.wants[-1], HangUp)
     assert world.asked == []
+
+
+def test_cards_and_readers_are_records() -> None:
+    card = Carries(1, "Reader 0", b"\x00\xff", 3, (CERTIFIED,))
+    world = ask(DeviceReply(card), DeviceReply(Reader(2, "Reader 1")), DeviceReply(Idle(1)))
+    assert world.records == [
+        {
+            "kind": "card",
+            "device": 1,
+            "name": "Reader 0",
+            "serial": "00ff",
+            "pin_tries": 3,
+            "certificates": [
+                {
+                    "slot": "9a",
+                    "subject": "CN=Alice",
+                    "issuer": "CN=Example CA",
+                    "number": "4d2",
+                    "valid_from": "2026-01-01",
+                    "valid_until": "2028-01-01",
+                    "key": "p-256",
+                }
+            ],
+        },
+        {"kind": "reader", "device": 2, "name": "Reader 1"},
+    ]
+
+
+def test_a_card_s_record_fits_into_a_frame_whatever_it_says() -> None:
+    loud = replace(CERTIFIED, subject='"' * 256, issuer="\\" * 256, number="f" * 64)
+    card = Carries(1, "\\" * 64, bytes(16), 255, (loud,) * 3)
+    (record,) = ask(DeviceReply(card), DeviceReply(Idle(1))).records
+    assert record["pin_tries"] is None
+    assert len(json.dumps(record)) < wire.MAX_PAYLOAD
 
 
 def test_nothing_plugged_in_is_no_record() -> None:

@@ -20,7 +20,7 @@ MORE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.name)
+@pytest.mark.parametrize("failure", dialogue.WORDS, ids=lambda failure: failure.name)
 def test_every_failure_of_a_device_has_its_message_in_the_manual(failure: Failure) -> None:
     assert f"| `{dialogue.WORDS[failure]}` |" in MANUAL
 

@@ -23,6 +23,16 @@ CARD = BLUE | {"name": "Card", "transport": "nfc", "firmware": 0, "options": {"c
 BUSY = {"kind": "device_failed", "device": 3, "why": "busy"}
 
 
+READER = {"kind": "reader", "device": 4, "name": "Reader 1"}
+CERTIFICATE = {
+    "slot": "9a", "subject": "CN=Alice", "issuer": "CN=Example CA", "number": "4d2", "valid_from": "2026-01-01",
+    "valid_until": "2028-01-01", "key": "p-256",
+}  # fmt: skip
+SMARTCARD: dict[str, Any] = {
+    "kind": "card", "device": 5, "name": "Reader 0", "serial": "00ff", "pin_tries": 3, "certificates": [CERTIFICATE],
+}  # fmt: skip
+
+
 def service(*records: dict[str, Any]) -> Any:
     def answer(peer: Peer, request: dict[str, Any]) -> None:
         for record in records:
@@ -79,7 +89,7 @@ def test_json_is_the_records(root: Path, run: Run, command: str) -> None:
 def test_nothing_there(root: Path, run: Run, command: str) -> None:
     with Double(root, service()):
         done = run("key", command)
-    assert (done.returncode, done.stdout) == (Exit.DONE, "No security key is plugged in.\n")
+    assert (done.returncode, done.stdout) == (Exit.DONE, "No security key and no smartcard is plugged in.\n")
 
 
 @pytest.mark.parametrize(
@@ -111,3 +121,66 @@ def test_a_group_alone_says_what_is_missing(root: Path, run: Run) -> None:
     done = run("key")
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert done.stderr == "pam-mfa: Missing command; see pam-mfa key --help\n"
+
+
+def test_the_list_of_cards_and_readers(root: Path, run: Run) -> None:
+    bare = SMARTCARD | {"name": "Reader 2", "serial": "", "pin_tries": None, "certificates": []}
+    with Double(root, service(READER, BLUE, SMARTCARD, bare)):
+        done = run("key", "list")
+    assert done.stdout.splitlines()[2:] == [
+        "",
+        "Reader    Smartcard         PIN           Certificates",
+        "Reader 0  00ff              3 tries left  9a",
+        "Reader 2  without a number  set           none",
+        "Reader 1  none",
+    ]
+
+
+def test_readers_alone(root: Path, run: Run) -> None:
+    with Double(root, service(READER)):
+        done = run("key", "list")
+    assert done.stdout.splitlines() == [
+        "No security key and no smartcard is plugged in.",
+        "Reader    Smartcard  PIN  Certificates",
+        "Reader 1  none",
+    ]
+
+
+def test_the_description_of_a_card(root: Path, run: Run) -> None:
+    with Double(root, service(SMARTCARD, READER)):
+        done = run("key", "info")
+    assert done.stdout.splitlines() == [
+        "Smartcard in Reader 0",
+        "  number: 00ff",
+        "  PIN: 3 tries left",
+        "  slot 9a: CN=Alice",
+        "  issued by CN=Example CA, number 4d2",
+        "  valid from 2026-01-01 to 2028-01-01, key p-256",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "short", "advice"),
+    [
+        ({"pin_tries": 2}, "2 tries left", ""),
+        ({"pin_tries": 1}, "1 try left", "The last try is yours alone."),
+        ({"pin_tries": 0}, "blocked", "PUK"),
+        ({"pin_tries": None}, "set", ""),
+        ({"certificates": []}, "3 tries left", "no certificate"),
+    ],
+)
+def test_what_to_do_about_a_card(root: Path, run: Run, changes: dict[str, Any], short: str, advice: str) -> None:
+    with Double(root, service(SMARTCARD | changes)):
+        said = run("key", "info").stdout
+    assert f"  PIN: {short}\n" in said
+    assert [text for text in ("The last try", "PUK", "no certificate") if text in said] == [
+        text for text in ("The last try", "PUK", "no certificate") if text in advice
+    ]
+
+
+def test_what_a_card_says_of_itself_is_made_harmless(root: Path, run: Run) -> None:
+    hostile = CERTIFICATE | {"subject": "\x1b[2J\n"}
+    with Double(root, service(SMARTCARD | {"name": "\x1b[2J", "certificates": [hostile]}, READER | {"name": "\x07"})):
+        for command in ("list", "info"):
+            said = run("key", command).stdout
+            assert not {"\x1b", "\x07"} & set(said)
