@@ -99,8 +99,9 @@ class CardReaders:
     def start(self, adopt: Adopt) -> None:
         """Begin to look; `adopt` watches over a child and hands on what it says, and its end."""
         self._adopt = adopt
-        self._silent_since = time.monotonic()
-        self._list(adopt, self._silent_since)
+        self._silent_since = now = time.monotonic()
+        self._next_start = now
+        self._list(adopt, now)
 
     def stop(self) -> None:
         """Nobody asks any more."""
@@ -125,7 +126,7 @@ class CardReaders:
             return
         self._next_start = now + AGAIN_SECONDS
         try:
-            lister = self._lister = fork(watch_readers, 0, LISTER_SECONDS)
+            lister = self._lister = fork(watch_readers, LISTER_SECONDS)
         except OSError:  # no more processes: another time
             return
         adopt(lister, self._heard, partial(self._ended, lister))

@@ -217,6 +217,14 @@ def test_an_old_lister_ends_late(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(one.ended) == 2
 
 
+def test_whoever_asks_next_has_a_lister_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Readers(monkeypatch)
+    for number in range(2, 5):
+        one.cards.stop()
+        one.cards.start(lambda child, heard, ended: one.ended.append(ended))
+        assert len(one.ended) == number
+
+
 def test_no_processes_are_left_for_a_lister(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Readers(monkeypatch)
     one.ended[-1](0)
