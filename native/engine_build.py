@@ -1,4 +1,4 @@
-"""Writes the C that joins engine_main.c and Python: pam_mfa_run() calls pam_mfa.engine, or pam_mfa.devices.service."""
+"""Writes the C that joins engine_main.c and Python: pam_mfa_run() calls pam_mfa.engine, or a service beside it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ ffi.embedding_init_code("""
         syslog.syslog(syslog.LOG_AUTHPRIV | syslog.LOG_ALERT, line)
 
     def run(role, fds):
-        if role in ("device", "broker"):  # with nothing of the store in the process
+        if role in ("device", "broker", "verify", "checker"):  # with nothing of the store in the process
             from socket import socket
-            from pam_mfa.devices import service
-            serve, name = (service.serve, "device") if role == "device" else (service.serve_one, "connection")
-            return serve(socket(fileno=fds[name]))
+            if role in ("device", "broker"):
+                from pam_mfa.devices import service
+            else:
+                from pam_mfa.verify import service
+            if "connection" in fds:
+                return service.serve_one(socket(fileno=fds["connection"]))
+            return service.serve(socket(fileno=fds[role]))
         from pam_mfa import engine
         return engine.run(role, fds)
 

@@ -1,6 +1,6 @@
-/* One executable, three programs: pam-mfad (the service), pam-mfa-engine (one session on fd 3, or --manage, --prepare)
- * and pam-mfa-device (security keys and cards). While it is root it runs this file and root.c only; Python starts after
- * the drop. See README.md. */
+/* One executable, four programs: pam-mfad (the service), pam-mfa-engine (one session on fd 3, or --manage, --prepare),
+ * pam-mfa-device (security keys and cards) and pam-mfa-verify (certificate paths). While it is root it runs this file
+ * and root.c only; Python starts after the drop. See README.md. */
 #include <Python.h>
 
 #include "root.h"
@@ -23,17 +23,30 @@ enum { EXIT_MISUSE = 2, SLOTS = 8, SLOT_TRIES = 50 };
 enum { ENGINE_SECONDS = 190, MANAGE_SECONDS = 900 }; /* above every deadline that Python keeps by itself */
 enum { BROKER_END_MS = 500 };                        /* for it to cancel what a device still does */
 #define FOREVER ~0U
-enum role { SERVICE, ENGINE, MANAGE, PREPARE, DEVICE, BROKER };
-static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare", "device", "broker"};
+enum role { SERVICE, ENGINE, MANAGE, PREPARE, DEVICE, BROKER, VERIFY, CHECKER };
+static const char *const ROLE_NAMES[] = {"service", "engine", "manage", "prepare",
+                                         "device",  "broker", "verify", "checker"};
 enum { MOST_LISTENERS = 3 };
 static const char *const SERVICE_LISTENERS[] = {"priv", "user", "manage", NULL};
-static const char *const DEVICE_LISTENERS[] = {"device", NULL};
+
+/* Programs beside the service, each with an account of its own, which is also their file's name. */
+struct helper {
+    const char *account, *socket, *listeners[2];
+    enum role one; /* what serves one connection of the engine's */
+    int engine_fd; /* where the engine hands connections over */
+    const char *engine_name;
+};
+enum { HELPERS = 2 };
+static const struct helper HELPER[HELPERS] = {
+    {"pam-mfa-device", "device.sock", {"device", NULL}, BROKER, DEVICES_FD, "devices"},
+    {"pam-mfa-verify", "verify.sock", {"verify", NULL}, CHECKER, VERIFY_FD, "verify"},
+};
 
 int pam_mfa_run(const char *role, const char *sockets); /* engine_build.py; 0 = Python failed, else RUN_DONE | status */
 enum { RUN_DONE = 0x100 };
 
 static char sockets[96]; /* what Python is told of: "priv=10,user=11,manage=12" */
-static int broker = -1;  /* the engine's; a pidfd */
+static int broker = -1;  /* the engine's, for devices; a pidfd */
 
 static _Noreturn void misuse(const char *message) {
     dprintf(STDERR_FILENO, "pam-mfa: %s\n", message);
@@ -47,13 +60,15 @@ static enum role role_of(int argc, char **argv) {
         return SERVICE;
     if (!strcmp(name, "pam-mfa-device") && argc == 1)
         return DEVICE;
+    if (!strcmp(name, "pam-mfa-verify") && argc == 1)
+        return VERIFY;
     if (!strcmp(name, "pam-mfa-engine") && argc == 1)
         return ENGINE;
     if (!strcmp(name, "pam-mfa-engine") && argc == 2 && !strcmp(argv[1], "--manage"))
         return MANAGE;
     if (!strcmp(name, "pam-mfa-engine") && argc == 2 && !strcmp(argv[1], "--prepare"))
         return PREPARE;
-    misuse("not started as pam-mfad, pam-mfa-device or pam-mfa-engine [--manage | --prepare]");
+    misuse("not started as pam-mfad, pam-mfa-device, pam-mfa-verify or pam-mfa-engine [--manage | --prepare]");
 }
 
 static void clean_environment(void) {
@@ -98,10 +113,12 @@ static void take_sockets(const char *const *wanted) {
         die("LISTEN_FDNAMES must be %s", wanted[1] ? "priv, user and manage" : wanted[0]);
 }
 
-static int listen_for_devices(struct account service) { return listen_on("device.sock", service.uid, 0600); }
+static const struct helper *helper_of(enum role role) {
+    return role == DEVICE ? &HELPER[0] : role == VERIFY ? &HELPER[1] : NULL;
+}
 
 static void bind_sockets(struct account account) {
-    struct account device;
+    struct account other;
     check_run_directory();
     if (lock_file("pam-mfad.lock") < 0)
         die("another pam-mfad is running");
@@ -110,8 +127,9 @@ static void bind_sockets(struct account account) {
     add_socket("user", listen_on("user.sock", 0, 0666));
     add_socket("manage", listen_on("manage.sock", 0, 0666));
     start_helper("pam-mfa-password", listen_on("password.sock", account.uid, 0600));
-    if (look_for_account(DEVICE_ACCOUNT, &device)) /* where there is none, the other factors go on */
-        start_helper("pam-mfa-device", listen_for_devices(account));
+    for (const struct helper *helper = HELPER; helper < HELPER + HELPERS; helper++)
+        if (look_for_account(helper->account, &other)) /* where there is none, the other factors go on */
+            start_helper(helper->account, listen_on(helper->socket, account.uid, 0600));
 }
 
 static void take_slot(void) {
@@ -217,7 +235,7 @@ static int receive_connection(void) {
 }
 
 /* Python starts here for a connection only, so a login without a device costs a fork. Ends with the engine. */
-static _Noreturn void serve_connections(unsigned seconds) {
+static _Noreturn void serve_connections(enum role one, unsigned seconds) {
     for (int connection; (connection = receive_connection()) >= 0; close(connection)) {
         while (waitpid(-1, NULL, WNOHANG) > 0)
             ;
@@ -228,7 +246,7 @@ static _Noreturn void serve_connections(unsigned seconds) {
                 die("what the engine sent is no connection");
             watch(SESSION_FD, seconds);
             add_socket("connection", SESSION_FD);
-            run_python(BROKER);
+            run_python(one);
         }
     }
     while (wait(NULL) > 0)
@@ -236,13 +254,13 @@ static _Noreturn void serve_connections(unsigned seconds) {
     _exit(EXIT_SUCCESS);
 }
 
-/* The engine's own device service: who it becomes has no right to what the engine opens afterwards, and Python in the
- * engine none to become it. Where it cannot be, the other factors go on. */
-static void start_broker(unsigned seconds) {
+/* The engine's own device service or path checker: who it becomes has no right to what the engine opens afterwards, and
+ * Python in the engine none to become it. Where it cannot be, the other factors go on. Its pid, or 0. */
+static pid_t start_own(const struct helper *helper, unsigned seconds) {
     struct account account;
     int ends[2];
-    if (!look_for_account(DEVICE_ACCOUNT, &account) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-        return;
+    if (!look_for_account(helper->account, &account) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return 0;
     pid_t child = fork();
     if (child == 0) {
         for (int fd = 0; fd < SESSION_FD; fd++) {
@@ -251,18 +269,27 @@ static void start_broker(unsigned seconds) {
         }
         must(dup3(ends[1], SESSION_FD, O_CLOEXEC), "dup3");
         must(close_range(KEY_FD, ~0U, 0), "close_range");
-        find_groups(DEVICE_ACCOUNT, &account);
+        sockets[0] = '\0';
+        broker = -1;
+        find_groups(helper->account, &account);
         drop_to(account);
-        serve_connections(seconds);
+        serve_connections(helper->one, seconds);
     }
     close(ends[1]);
     const int end = keep_open(ends[0]);
     if (child > 0) {
-        must(dup3(end, DEVICES_FD, O_CLOEXEC), "dup3");
-        add_socket("devices", DEVICES_FD);
-        broker = keep_open(must((int)syscall(SYS_pidfd_open, child, 0), "pidfd_open"));
+        must(dup3(end, helper->engine_fd, O_CLOEXEC), "dup3");
+        add_socket(helper->engine_name, helper->engine_fd);
     }
     close(end);
+    return child > 0 ? child : 0;
+}
+
+static void start_helpers(unsigned seconds) {
+    const pid_t device = start_own(&HELPER[0], seconds);
+    if (device)
+        broker = keep_open(must((int)syscall(SYS_pidfd_open, device, 0), "pidfd_open"));
+    start_own(&HELPER[1], seconds);
 }
 
 static void start_engine(enum role role, struct account account) {
@@ -273,28 +300,29 @@ static void start_engine(enum role role, struct account account) {
         offer_pending_directory(account);
         must(fcntl(SESSION_FD, F_SETFD, FD_CLOEXEC), "fd 3");
         add_socket("session", SESSION_FD);
-        start_broker(role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS);
+        start_helpers(role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS);
     }
     open_key(KEY_DIRECTORY, 0, 077);
 }
 
 /* pam-mfad hands its socket over as systemd does, but says nothing of it. */
-static void start_device(int by_systemd, int given) {
+static void start_beside(const struct helper *helper, int by_systemd, int given) {
     if (by_systemd)
-        take_sockets(DEVICE_LISTENERS);
+        take_sockets(helper->listeners);
     else if (given)
-        add_socket("device", keep_open(SESSION_FD));
+        add_socket(helper->listeners[0], keep_open(SESSION_FD));
     else {
         check_run_directory();
-        add_socket("device", listen_for_devices(find_account(SERVICE_ACCOUNT)));
+        add_socket(helper->listeners[0], listen_on(helper->socket, find_account(SERVICE_ACCOUNT).uid, 0600));
     }
 }
 
 int main(int argc, char **argv) {
     const enum role role = role_of(argc, argv);
-    const char *name = role == DEVICE ? DEVICE_ACCOUNT : SERVICE_ACCOUNT;
+    const struct helper *helper = helper_of(role);
+    const char *name = helper ? helper->account : SERVICE_ACCOUNT;
     const int root = getuid() == 0 && geteuid() == 0, session = role == ENGINE || role == MANAGE;
-    const int by_systemd = (role == SERVICE || role == DEVICE) && getenv("LISTEN_FDS");
+    const int by_systemd = (role == SERVICE || helper) && getenv("LISTEN_FDS");
     if (!root && !by_systemd)
         misuse("must be started by root, or by systemd as its own user");
     forget_caller();
@@ -304,14 +332,14 @@ int main(int argc, char **argv) {
         misuse("must be started by root, or by systemd as its own user");
     if (session && !is_seqpacket(SESSION_FD, 0))
         misuse("there is no session on fd 3");
-    const int given = role == DEVICE && is_seqpacket(SESSION_FD, 1);
-    const int inherited = by_systemd ? (role == DEVICE ? 1 : MOST_LISTENERS) : session || given;
+    const int given = helper && is_seqpacket(SESSION_FD, 1);
+    const int inherited = by_systemd ? (helper ? 1 : MOST_LISTENERS) : session || given;
     must(close_range((unsigned)(SESSION_FD + inherited), ~0U, 0), "close_range");
 
     if (role == SERVICE)
         start_service(account, by_systemd);
-    else if (role == DEVICE) {
-        start_device(by_systemd, given);
+    else if (helper) {
+        start_beside(helper, by_systemd, given);
         find_groups(name, &account);
     } else
         start_engine(role, account);
@@ -320,7 +348,7 @@ int main(int argc, char **argv) {
         unsetenv((const char *[]){"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"}[i]);
     if (session)
         watch(SESSION_FD, role == ENGINE ? ENGINE_SECONDS : MANAGE_SECONDS);
-    else if (role == DEVICE)
+    else if (helper)
         watch(STDIN_FILENO, FOREVER); /* /dev/null, or a pipe from pam-mfad that breaks when it ends */
     run_python(role);
 }

@@ -3,10 +3,10 @@
 
 #include <sys/types.h>
 
-enum { SESSION_FD = 3, KEY_FD = 4, DEVICES_FD = 5, FREE_FD = 10 }; /* from FREE_FD on: whatever else stays open */
+/* From FREE_FD on: whatever else stays open. */
+enum { SESSION_FD = 3, KEY_FD = 4, DEVICES_FD = 5, VERIFY_FD = 6, FREE_FD = 10 };
 
 #define SERVICE_ACCOUNT "pam-mfa"
-#define DEVICE_ACCOUNT "pam-mfa-device"
 enum { MAX_GROUPS = 32 };
 
 struct account {

@@ -41,7 +41,7 @@ FURNISH = """
 set -eu
 rm -rf /etc/pam-mfa /var/lib/pam-mfa /usr/lib/pam-mfa
 cp -a "$1/." /
-for user in pam-mfa pam-mfa-device; do
+for user in pam-mfa pam-mfa-device pam-mfa-verify; do
     getent passwd $user >/dev/null || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin $user
 done
 install -m 0400 /dev/null /etc/pam-mfa/seal.key
@@ -273,11 +273,11 @@ class Machine:
         return found
 
     def engines(self) -> list[int]:
-        """Ids of the engines; each one's device broker has the same command line and runs as somebody else."""
-        found = []
+        """Ids of the engines; each one's own helpers have the same command line and run as somebody else."""
+        others, found = [self.uid("pam-mfa-device"), self.uid("pam-mfa-verify")], []
         for pid in self.processes("pam-mfa-engine"):
             with suppress(OSError):  # it ended meanwhile
-                if os.stat(f"/proc/{pid}").st_uid != self.uid("pam-mfa-device"):
+                if os.stat(f"/proc/{pid}").st_uid not in others:
                     found.append(pid)
         return found
 

@@ -16,13 +16,13 @@ from files import make_directory, place_bytes
 from steps import LIB, StepFailed, environment, report, run
 
 ACCOUNT = "pam-mfa"
-ACCOUNTS = (ACCOUNT, "pam-mfa-device")
+ACCOUNTS = (ACCOUNT, "pam-mfa-device", "pam-mfa-verify")
 KEY = Path("/etc/pam-mfa/seal.key")
 KEY_SIZE = 32
 RUN = Path("/run/pam-mfa")
 STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
-HELPERS = ("pam-mfa-password", "pam-mfa-device")  # services that start when somebody asks
+HELPERS = ("pam-mfa-password", "pam-mfa-device", "pam-mfa-verify")  # services that start when somebody asks
 SOCKETS = [f"{name}.socket" for name in ("pam-mfad-priv", "pam-mfad-user", "pam-mfad-manage", *HELPERS)]
 COMMAND = "/usr/bin/pam-mfa"
 DOCTOR_FINE, DOCTOR_WARNS = 0, 6

@@ -12,11 +12,12 @@ from steps import LIB, PROJECT, StepFailed, report
 
 PACKAGING = PROJECT / "packaging"
 SETTINGS = Path("/etc/pam-mfa/config.toml")
+AUTHORITIES = tuple(SETTINGS.parent / "ca" / name for name in ("", "anchors", "intermediates", "crls"))
 OWN_SERVICE = Path("/etc/pam.d/pam-mfa")
 COMMAND = Path("/usr/bin/pam-mfa")
 UNITS = Path("/usr/lib/systemd/system")
 EXECUTABLES = ("pam-mfad", "pam-mfa-password")
-OTHER_NAMES = ("pam-mfa-engine", "pam-mfa-device")  # of pam-mfad
+OTHER_NAMES = ("pam-mfa-engine", "pam-mfa-device", "pam-mfa-verify")  # of pam-mfad
 SHARE = Path("/usr/share")
 # Directories of the distribution that get files of ours: by pattern below packaging/.
 SHARED = {
@@ -115,7 +116,7 @@ def forget_sites(lib: Path, kept: str) -> None:
 
 def make_folders(root: Path) -> None:
     """The directories whose mode matters, before anything is put in them."""
-    for path in (LIB, SETTINGS.parent):
+    for path in (LIB, SETTINGS.parent, *AUTHORITIES):
         make_directory(below(root, path))
         below(root, path).chmod(0o755)
         os.chown(below(root, path), 0, 0)

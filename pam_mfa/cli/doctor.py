@@ -51,7 +51,7 @@ def doctor(context: click.Context, call: Call, root: str | None) -> None:
 
 def _findings(call: Call) -> Iterator[Finding]:
     # Imported here: no other command should pay for them.
-    from .checks import accounts, clock, devices, files, keys, pam, service, site, sockets, sshd
+    from .checks import accounts, certificates, clock, devices, files, keys, pam, service, site, sockets, sshd
     from .checks.finding import warn
 
     account = files.service_account(call.where)
@@ -59,6 +59,7 @@ def _findings(call: Call) -> Iterator[Finding]:
     yield from site.check(call.where)
     yield from sockets.check(call.where, account)
     yield from devices.check(call.where)
+    yield from certificates.check(call.where)
     yield from service.check(call.where)
     yield from accounts.check(call.where)
     yield from keys.check(call.where)

@@ -13,9 +13,18 @@ FACTORS = (
     ("totp", "codes from an authenticator app"),
     ("recovery", "ten codes on paper"),
     ("fido2", "a security key"),
+    ("smartcard", "a PIV smartcard"),
 )
 # Which factor an option is for.
-OPTIONS = {"algorithm": "totp", "digits": "totp", "period": "totp", "verify": "fido2", "discoverable": "fido2"}
+OPTIONS = {
+    "algorithm": "totp",
+    "digits": "totp",
+    "period": "totp",
+    "verify": "fido2",
+    "discoverable": "fido2",
+    "slot": "smartcard",
+    "by": "smartcard",
+}
 
 
 @click.command()
@@ -26,16 +35,24 @@ OPTIONS = {"algorithm": "totp", "digits": "totp", "period": "totp", "verify": "f
 @click.option("--period", type=click.Choice(["30", "60"]), help="Only for totp: seconds a code lasts; default 30.")
 @click.option("--verify", is_flag=True, help="Only for fido2: the key has to ask for its PIN or a fingerprint.")
 @click.option("--discoverable", is_flag=True, help="Only for fido2: keep the credential on the key.")
+@click.option(
+    "--slot", type=click.Choice(["9a", "9c", "9d"]), help="Only for smartcard; default the first that counts."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["key", "issuer-serial", "subject-key-id", "upn", "mail"]),
+    help="Only for smartcard: what the certificate is recognised by; default key.",
+)
 @with_account
 def enroll(call: Call, factor: str | None, label: str | None, **options: Any) -> None:
     """Enrol a credential.
 
-    FACTOR is totp (an authenticator app), recovery (ten codes on paper) or fido2 (a security key); without it you are
-    asked.
+    FACTOR is totp (an authenticator app), recovery (ten codes on paper), fido2 (a security key) or smartcard (a PIV
+    card); without it you are asked.
 
-    A key counts from the moment that it signed once, an app from the moment that you typed one right code. The first
-    credential needs the account's password and comes with recovery codes; every further one needs a proof with one that
-    you have.
+    A key or card counts from the moment that it signed once, an app from the moment that you typed one right code. The
+    first credential needs the account's password and comes with recovery codes; every further one needs a proof with
+    one that you have.
     """
     factor = factor or _ask_factor(call)
     given = {key: value for key, value in options.items() if value is not None and value is not False}
@@ -49,7 +66,12 @@ def enroll(call: Call, factor: str | None, label: str | None, **options: Any) ->
     call.run(
         "enroll",
         {"factor": factor, **given},
-        {"totp": show.totp, "enrolled": show.enrolled, "recovery": show.recovery},
+        {
+            "totp": show.totp,
+            "certificate": show.certificate,
+            "enrolled": show.enrolled,
+            "recovery": show.recovery,
+        },
     )
 
 

@@ -81,6 +81,8 @@ def _details(details: Record) -> str:
         return f"{details['left']} of {details['of']} left"
     if "aaguid" in details:
         return _key(details)
+    if "valid_until" in details:
+        return _card(details)
     if "digits" in details:
         return f"{details['algorithm']}, {details['digits']} digits, {details['period']} s"
     return ", ".join(f"{key} {value}" for key, value in details.items())
@@ -92,6 +94,14 @@ def _key(details: Record) -> str:
     facts = [details["product"] or model, details["transport"], f"counter {details['counter']}"]
     facts += [word for word, stands in _KEY_FACTS.items() if details[stands] is True]
     return ", ".join(fact for fact in facts if fact)
+
+
+def _card(details: Record) -> str:
+    """A smartcard: whose certificate it was when it was enrolled, and what it is recognised by, if not its key."""
+    by = "" if details["by"] == "key" else f"by {details['by']} {details['matches']}"
+    slot = f"slot {details['slot']}" if details["slot"] else ""
+    until = f"valid until {details['valid_until']}" if details["valid_until"] else ""
+    return ", ".join(fact for fact in (details["subject"], details["key"], slot, until, by) if fact)
 
 
 def day(seconds: int) -> str:
@@ -144,6 +154,22 @@ def recovery(record: Record) -> None:
     for code in record["codes"]:
         print(f"  {one_line(code)}")
     print("\nThey are shown only now; codes shown before no longer work.", flush=True)
+
+
+def certificate(record: Record) -> None:
+    """A certificate that is about to be enrolled."""
+    rows = {
+        "Subject": record["subject"],
+        "Issuer": record["issuer"],
+        "Serial": record["serial"],
+        "Valid": f"{record['valid_from']} to {record['valid_until']}",
+        "Key": f"{record['key']}, slot {record['slot']}",
+        "Counts by": record["by"] if record["by"] == "key" else f"{record['by']} {record['matches']}",
+    }
+    print("The smartcard has this certificate:\n")
+    for name, value in rows.items():
+        line(f"{name:9}  {value}", indent=2)
+    print(flush=True)
 
 
 def enrolled(record: Record) -> None:

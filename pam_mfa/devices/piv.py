@@ -44,14 +44,10 @@ class Piv:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         try:
-            self.select()
+            commands.select(AID)
         except Refused:
             raise Stranger from None
         self._pin_reference = self._primary_pin()
-
-    def select(self) -> None:
-        """Choose it again: whatever card is there now."""
-        self._commands.select(AID)
 
     def serial(self) -> bytes:
         """The card's own number: the GUID of its CHUID, empty where it has none (part 1 section 3.1.2)."""

@@ -84,10 +84,6 @@ class Signer:
 
     def sign(self, message: bytes, pin: str) -> None:
         """Have it sign a message. Raises Out, Left, ValueError."""
-        try:
-            self._piv.select()  # a card that was swapped unseen has nothing selected
-        except Refused:
-            raise Out(Failure.SWAPPED) from None
         self._is_the_same()
         try:
             self._piv.verify(pin)

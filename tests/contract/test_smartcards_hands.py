@@ -232,20 +232,29 @@ class TestP12Pcscd:
             assert session.until(Idle) == Idle(0)
 
     def test_p12_a_reader_that_hangs_in_connect(self, card_bench: Bench, readers: list[Reader]) -> None:
-        """The other reader goes on."""
-        card, hang = Card(piv()), threading.Event()
+        """It is given up, and the other reader goes on."""
+        card, hung, go_on = Card(piv()), threading.Event(), threading.Event()
+
+        def power() -> None:
+            hung.set()
+            go_on.wait(60)
+
         readers[0].insert(card)
-        card.faults.power = lambda: hang.wait(60)
         readers[2].insert(Card(piv()))
+        card.faults.power = power
+        assert hung.wait(30)
         try:
             with card_bench.session(SIGN) as session:
-                while not isinstance(reply := session.reply(), Carries):
-                    assert isinstance(reply, Failed)
-                assert reply.name == readers[2].name
-                session.ask(Use(reply.device, Slot.AUTHENTICATION, PIN))
-                session.until(Signed)
+                said: dict[type[Any], Any] = {}
+                while not {Carries, Signed, Failed} <= said.keys():
+                    reply = session.reply()
+                    said[type(reply)] = reply
+                    if isinstance(reply, Carries):
+                        assert reply.name == readers[2].name
+                        session.ask(Use(reply.device, Slot.AUTHENTICATION, PIN))
+            assert said[Failed].why is Failure.BUSY
         finally:
-            hang.set()
+            go_on.set()
         wait_for("the end of the helpers", lambda: not card_bench.helpers())
 
     @pytest.mark.parametrize("ins", [SELECT, GET_DATA, VERIFY, GENERAL_AUTHENTICATE])

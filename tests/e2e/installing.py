@@ -13,7 +13,7 @@ UNINSTALL = [str(PROJECT / "packaging/uninstall")]
 TRIAL = ["/usr/bin/python3", "-I", "-S", "-B", str(PROJECT / "packaging/installer/trial.py")]
 MODULE = next(path.relative_to(STAGE) for path in STAGE.glob("usr/lib/*/security/pam_mfa.so"))
 PROVEN = "trial login: wrong code denied (PAM_MAXTRIES), right code granted, credential removed"
-ACCOUNTS = ("pam-mfa", "pam-mfa-device")
+ACCOUNTS = ("pam-mfa", "pam-mfa-device", "pam-mfa-verify")
 SETTINGS = "/etc/pam-mfa/config.toml"
 
 # As before any installation, but for the site directory: that one is built once, by tests/run.
@@ -21,6 +21,7 @@ FORGET = """
 set -eu
 userdel pam-mfa
 userdel pam-mfa-device
+userdel pam-mfa-verify
 rm -rf /usr/lib/udev/rules.d/*pam-mfa* /usr/share/polkit-1/rules.d/pam-mfa*
 rm -rf /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/lib/systemd/system/pam-mfa* "/$1"
 rm -f /usr/lib/pam-mfa/site /usr/lib/pam-mfa/pam-mfa*

@@ -20,6 +20,7 @@ SOCKETS = {
     "manage": "666 root",
     "password": "600 pam-mfa",
     "device": "600 pam-mfa",
+    "verify": "600 pam-mfa",
 }
 OLD_SITE = "/usr/lib/pam-mfa/site-000000000000"
 MAKE_OLD_SITE = f"cd /usr/lib/pam-mfa; cp -a site/. {OLD_SITE}; ln -sfn site-000000000000 site"
@@ -59,7 +60,9 @@ class TestWithSystemd:
         for name, expected in SOCKETS.items():
             assert about(installed, f"/run/pam-mfa/{name}.sock") == expected
         assert about(installed, "/run/pam-mfa/pending") == "755 pam-mfa"
-        names = [f"/usr/lib/pam-mfa/{name}" for name in ("pam-mfad", "pam-mfa-engine", "pam-mfa-device")]
+        names = [
+            f"/usr/lib/pam-mfa/{name}" for name in ("pam-mfad", "pam-mfa-engine", "pam-mfa-device", "pam-mfa-verify")
+        ]
         assert len(set(installed.run(["stat", "-c", "%i", *names]).stdout.split())) == 1
         assert about(installed, "/usr/lib/udev/rules.d/71-pam-mfa-device.rules") == "644 root"
         assert about(installed, "/usr/share/polkit-1/rules.d/pam-mfa-device.rules") == "644 root"
@@ -76,20 +79,25 @@ class TestWithSystemd:
 
     def test_units_are_well_formed(self, installed: Installed) -> None:
         units = sorted(path.name for path in (PROJECT / "packaging/systemd").iterdir())
-        assert len(units) == 8
+        assert len(units) == 10
         done = installed.run(["systemd-analyze", "verify", *units])
         assert done.stdout + done.stderr == ""
 
     @pytest.mark.parametrize(
         ("unit", "most"),
-        [("pam-mfad.service", 1.0), ("pam-mfa-password.service", 2.5), ("pam-mfa-device.service", 1.0)],
+        [
+            ("pam-mfad.service", 1.0),
+            ("pam-mfa-password.service", 2.5),
+            ("pam-mfa-device.service", 1.0),
+            ("pam-mfa-verify.service", 1.0),
+        ],
     )
     def test_units_are_confined(self, installed: Installed, unit: str, most: float) -> None:
         look = ["systemd-analyze", "security", "--offline=yes", f"--threshold={most * 10:.0f}"]
         shown = installed.run([*look, f"/usr/lib/systemd/system/{unit}"]).stdout  # fails where it is above
         assert f"Overall exposure level for {unit}" in shown
 
-    @pytest.mark.parametrize(("unit", "account"), [("pam-mfad", "pam-mfa"), ("pam-mfa-device", "pam-mfa-device")])
+    @pytest.mark.parametrize(("unit", "account"), [("pam-mfad", "pam-mfa"), *((name, name) for name in ACCOUNTS[1:])])
     def test_service_has_nothing_to_spare(self, installed: Installed, unit: str, account: str) -> None:
         installed.run(["systemctl", "start", unit])
         pid = installed.main_pid(unit)
@@ -203,7 +211,7 @@ class TestWithoutSystemd:
 
     def test_account_without_sysusers(self, bare: Machine) -> None:
         bare.run(["rm", "/usr/bin/systemd-sysusers"])
-        assert "account: made pam-mfa and pam-mfa-device" in bare.run(INSTALL).stdout
+        assert "account: made pam-mfa and pam-mfa-device and pam-mfa-verify" in bare.run(INSTALL).stdout
         for account in ACCOUNTS:
             assert bare.run(["getent", "passwd", account]).stdout.strip().endswith("/nologin")
 

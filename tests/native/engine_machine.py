@@ -14,6 +14,7 @@ from machine import DEADLINE, PASSWORDS, STAGE, Base, Machine
 ENGINE = "/usr/lib/pam-mfa/pam-mfa-engine"
 DAEMON = "/usr/lib/pam-mfa/pam-mfad"
 DEVICE = "/usr/lib/pam-mfa/pam-mfa-device"
+VERIFY = "/usr/lib/pam-mfa/pam-mfa-verify"
 STUB = "/usr/lib/pam-mfa/stub"
 KEY = bytes(range(32))
 
@@ -33,9 +34,9 @@ chmod 0400 /etc/pam-mfa/seal.key
 umask 022
 chmod 0755 /etc/pam-mfa
 site=$(readlink -f /usr/lib/pam-mfa/site)
-mkdir -p "$2/pam_mfa/devices"
+mkdir -p "$2/pam_mfa/devices" "$2/pam_mfa/verify"
 cp -a "$site"/*cffi* "$2"
-touch "$2/pam_mfa/__init__.py" "$2/pam_mfa/devices/__init__.py"
+touch "$2/pam_mfa/__init__.py" "$2/pam_mfa/devices/__init__.py" "$2/pam_mfa/verify/__init__.py"
 ln -sfn "${2##*/}" /usr/lib/pam-mfa/site
 for user in $3; do getent passwd "$user" >/dev/null || useradd --create-home "$user"; done
 """
@@ -72,7 +73,7 @@ def report(role, sockets):
     }
 """
 
-# The same for the device service, which has no key to tell.
+# The same for device service and path checker, which have no key to tell.
 DEVICE_REPORT = """
 import os, resource
 
@@ -136,6 +137,10 @@ class StubMachine(Machine):
     def stub_devices(self, code: str) -> None:
         """Make `code` the device service; it must define serve(listener) or serve_one(connection)."""
         self.write(f"{STUB}/pam_mfa/devices/service.py", DEVICE_REPORT + code)
+
+    def stub_paths(self, code: str) -> None:
+        """Make `code` the path checker, in the same way."""
+        self.write(f"{STUB}/pam_mfa/verify/service.py", DEVICE_REPORT + code)
 
     def start(
         self,

@@ -425,7 +425,6 @@ class TestHelpers:
         def work(line: Line) -> None:
             line.say(Carries(1, "Reader", b"", 3, ()))
             line.hear()
-            line.say(Touch(1, False))
             line.hear()
             line.say(Strange(1, "a second one"))
 
@@ -433,7 +432,6 @@ class TestHelpers:
             service.ask(replace(SIGN, seconds=1))
             assert isinstance(service.reply(), Carries)
             service.ask(USE)
-            assert service.reply() == Touch(1, False)
             service.ask(USE)
             said = service.replies()
         assert Strange(1, "a second one") not in said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
@@ -14,7 +16,7 @@ from cryptography.x509 import InvalidVersion
 from hypothesis import given, settings, strategies as st
 from smartcards import certificate, piv, private, verify
 from vdev.iso7816 import PLAIN_ATR, Card
-from vdev.piv import AUTHENTICATION
+from vdev.piv import AUTHENTICATION, CERTIFICATES
 
 from pam_mfa.devices.base import (
     MAX_CERTIFICATE,
@@ -30,7 +32,7 @@ from pam_mfa.devices.base import (
     Slot,
     Use,
 )
-from pam_mfa.devices.card import MAX_EXCHANGES, Commands, Refused, objects, tlv, value
+from pam_mfa.devices.card import Commands, Refused, objects, tlv, value
 from pam_mfa.devices.certificates import certified
 from pam_mfa.devices.line import Left, Line, Out, Stranger
 from pam_mfa.devices.padding import pkcs1, pss
@@ -141,7 +143,7 @@ class TestCommands:
         connection = Scripted(answer)
         with pytest.raises(Out, match="NONSENSE"):
             Commands(connection).send(0xCB, 0x3F, 0xFF)
-        assert len(connection.asked) == MAX_EXCHANGES
+        assert len(connection.asked) == 64
 
 
 class TestObjects:
@@ -243,6 +245,17 @@ class TestCard:
         with pytest.raises(ValueError, match="without end"):
             run(Virtual(Card(applet)))
 
+    def test_p07_a_certificate_is_inflated_no_further_than_needed(self) -> None:
+        bomb = tlv(0x70, gzip.compress(bytes(10**7))) + tlv(0x71, b"\x01")
+        connection = Virtual(Card(piv(objects={CERTIFICATES[AUTHENTICATION]: bomb})))
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="without end"):
+                run(connection)
+            assert tracemalloc.get_traced_memory()[1] < 10**6
+        finally:
+            tracemalloc.stop()
+
     @settings(max_examples=300, deadline=None)
     @given(st.lists(st.builds(bytes.__add__, st.binary(max_size=40) | DATA, STATUS).map(bytes.hex), min_size=1))
     def test_whatever_it_answers(self, answers: list[str]) -> None:
@@ -260,6 +273,7 @@ class TestCertificates:
         with pytest.raises(ValueError, match="parsing"):
             certified(Slot.AUTHENTICATION, b"x")
 
+    @pytest.mark.filterwarnings("ignore")  # of cryptography, about what it takes all the same
     @given(st.integers(0, 280), st.integers(0, 255))
     @settings(max_examples=200, deadline=None)
     def test_damaged_ones(self, at: int, byte: int) -> None:

@@ -33,7 +33,7 @@ def test_devices_are_the_device_services_alone() -> None:
     assert "PrivateDevices" not in unit
     assert "TemporaryFileSystem" not in unit
     assert "/run" not in unit["InaccessiblePaths"]
-    for other in ("pam-mfad.service", "pam-mfa-password.service"):
+    for other in ("pam-mfad.service", "pam-mfa-password.service", "pam-mfa-verify.service"):
         assert settings(other)["PrivateDevices"] == "yes"
 
 
@@ -49,6 +49,21 @@ def test_the_device_service_is_never_given_up_on() -> None:
     unit = settings("pam-mfa-device.service")
     assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
     assert settings("pam-mfa-device.socket")["FileDescriptorName"] == "device"
+
+
+def test_the_path_checker_has_nothing_but_certificates() -> None:
+    unit = settings("pam-mfa-verify.service")
+    assert (unit["PrivateNetwork"], unit["IPAddressDeny"], unit["RestrictAddressFamilies"]) == ("yes", "any", "AF_UNIX")
+    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", "-/etc/pam-mfa/seal.key", "-/run/pcscd"]
+    assert not {"LoadCredential", "StateDirectory", "ReadWritePaths", "DeviceAllow"} & unit.keys()
+    assert unit["MemoryMax"]
+
+
+def test_the_path_checker_is_never_given_up_on() -> None:
+    unit = settings("pam-mfa-verify.service")
+    assert (unit["Restart"], unit["StartLimitIntervalSec"]) == ("always", "0")
+    socket = settings("pam-mfa-verify.socket")
+    assert (socket["FileDescriptorName"], socket["SocketUser"], socket["SocketMode"]) == ("verify", "pam-mfa", "0600")
 
 
 def test_the_service_sees_the_sessions_of_others() -> None:

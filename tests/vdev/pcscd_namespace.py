@@ -68,12 +68,16 @@ class Client:
         return [name.decode() for name in names.raw[: size.value].split(b"\0") if name]
 
     def wait(self, reader: str, wanted: int, end: float) -> int:
-        """Until one of the bits `wanted` is in the reader's state, or time.monotonic() is `end`; returns the state."""
+        """Until one of the bits `wanted` is in the reader's state, or time.monotonic() is `end`; returns the state.
+
+        A card whose reset fails is shown as gone before pcscd has noticed, and one that came meanwhile would never be
+        seen: so the number of times that a card came or went has to fit.
+        """
         state = ReaderState(reader.encode())
         while True:
             left = max(0, int((end - time.monotonic()) * 1000))
             self._call("SCardGetStatusChange", self._context, c_ulong(left), byref(state), c_ulong(1))
-            if state.now & wanted:
+            if state.now & wanted and (state.now >> 16) % 2 == bool(state.now & STATE_PRESENT):
                 return int(state.now)
             state.known = state.now
 

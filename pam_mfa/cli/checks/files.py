@@ -46,6 +46,7 @@ WANTED = (
     Wanted("service", paths.DAEMON, 0o755, WRITABLE | SET_ID),
     Wanted("engine", paths.ENGINE, 0o755, WRITABLE | SET_ID),
     Wanted("device service", paths.DEVICE, 0o755, WRITABLE | SET_ID),
+    Wanted("path checker", paths.VERIFY, 0o755, WRITABLE | SET_ID),
     Wanted("password helper", paths.PASSWORD_HELPER, 0o755, WRITABLE | SET_ID),
     Wanted("settings", paths.SETTINGS, 0o644, WRITABLE),
     Wanted("seal key", paths.KEY, 0o400, NOT_PRIVATE),
@@ -116,7 +117,7 @@ def check_one(where: Paths, wanted: Wanted, account: int | None) -> Iterator[Fin
 
 
 def _same_program(where: Paths) -> Iterator[Finding]:
-    for subject, path in (("engine", paths.ENGINE), ("device service", paths.DEVICE)):
+    for subject, path in (("engine", paths.ENGINE), ("device service", paths.DEVICE), ("path checker", paths.VERIFY)):
         try:
             same = where.at(paths.DAEMON).samefile(where.at(path))
         except OSError:

@@ -16,9 +16,11 @@ from .files import ACCOUNT
 from .finding import Finding, bad, ok, warn
 
 RESTART = "restart pam-mfad"
-START = "start pam-mfa-device.socket, or where there is no systemd, restart pam-mfad"
 SERVICE_LOCK = "pam-mfad.lock"
-DEVICE_SOCKET = "device.sock"
+HELPERS = {  # what goes on without them, all but this
+    "device.sock": ("security keys", "no key or card can be used", "pam-mfa-device"),
+    "verify.sock": ("certificates", "nobody knows whether one is good", "pam-mfa-verify"),
+}
 PENDING = "pending"
 ENGINE_LOCKS = tuple(f"engine-{slot}.lock" for slot in range(8))
 
@@ -37,7 +39,7 @@ WANTED = (
     Wanted("user.sock", 0o666),
     Wanted("manage.sock", 0o666),
     Wanted("password.sock", 0o600, ours=True),
-    Wanted(DEVICE_SOCKET, 0o600, ours=True),
+    *(Wanted(name, 0o600, ours=True) for name in HELPERS),
 )
 KNOWN = {wanted.name for wanted in WANTED} | {SERVICE_LOCK, *ENGINE_LOCKS, PENDING}
 
@@ -58,8 +60,13 @@ def check(where: Paths, account: int | None) -> Iterator[Finding]:
     for wanted in WANTED:
         if wanted.name in names:
             yield from _check(directory / wanted.name, wanted, account)
-        elif wanted.name == DEVICE_SOCKET:
-            yield warn("security keys", f"there is no {paths.RUN}/{wanted.name}: no key or card can be used", START)
+        elif wanted.name in HELPERS:
+            subject, without, unit = HELPERS[wanted.name]
+            yield warn(
+                subject,
+                f"there is no {paths.RUN}/{wanted.name}: {without}",
+                f"start {unit}.socket, or where there is no systemd, restart pam-mfad",
+            )
         else:
             yield _no_service(f"there is no {paths.RUN}/{wanted.name}")
     if PENDING in names:

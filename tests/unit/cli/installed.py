@@ -34,7 +34,8 @@ session.send(wire.encode(Type.DONE, b'{{"ok": true}}'))
 """
 FILES = {
     "etc/passwd": "root:x:0:0::/root:/bin/sh\npam-mfa:x:990:990::/nonexistent:/usr/sbin/nologin\n"
-    "pam-mfa-device:x:989:989::/nonexistent:/usr/sbin/nologin\n",
+    "pam-mfa-device:x:989:989::/nonexistent:/usr/sbin/nologin\n"
+    "pam-mfa-verify:x:988:988::/nonexistent:/usr/sbin/nologin\n",
     "etc/group": "root:x:0:\npam-mfa:x:990:\npam-mfa-device:x:989:\n",
     "usr/lib/udev/rules.d/71-pam-mfa-device.rules": 'ENV{ID_FIDO_TOKEN}=="1", GROUP="pam-mfa-device"\n',
     "etc/pam-mfa/config.toml": "",
@@ -49,6 +50,7 @@ FILES = {
 }
 SOCKETS = (
     ("priv", 0o600, 0), ("user", 0o666, 0), ("password", 0o600, SERVICE_UID), ("device", 0o600, SERVICE_UID),
+    ("verify", 0o600, SERVICE_UID),
 )  # fmt: skip
 MODES = {
     "etc/pam-mfa/seal.key": 0o400,
@@ -80,7 +82,7 @@ def lay(root: Path) -> None:
     write(root, "usr/lib/pam-mfa/site-1/thing-1.dist-info/RECORD", record + "../../bin/thing,sha256=xx,1\nRECORD,,\n")
     (root / "usr/lib/pam-mfa/site").symlink_to("site-1")
     write(root, "usr/lib/pam-mfa/pam-mfad", ENGINE.format(python=sys.executable, path=sys.path, body=ENGINE_BODY))
-    for name in ("pam-mfa-engine", "pam-mfa-device"):
+    for name in ("pam-mfa-engine", "pam-mfa-device", "pam-mfa-verify"):
         (root / "usr/lib/pam-mfa" / name).hardlink_to(root / "usr/lib/pam-mfa/pam-mfad")
     (root / "etc/pam-mfa/seal.key").write_bytes(bytes(32))
     for name, mode in MODES.items():

@@ -172,7 +172,7 @@ def test_sockets_that_were_left_behind(root: Path) -> None:
     with Double(root, healthy) as double, listening(root):
         os.link(double.path, root / "kept")
     (root / "kept").rename(double.path)
-    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 5
+    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 6
 
 
 def test_a_plain_file_in_the_place_of_a_socket(system: Path) -> None:

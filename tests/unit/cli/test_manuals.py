@@ -64,7 +64,7 @@ def test_text_is_escaped(generate: ModuleType) -> None:
     ("words", "expected"),
     [
         ("pam-mfa re", {"recovery", "remove", "rename"}),
-        ("pam-mfa enroll ", {"fido2", "totp", "recovery"}),
+        ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
         ("pam-mfa import pam-u2f --a", {"--apply", "--appid"}),

@@ -66,8 +66,8 @@ def enrolling(root: Path) -> Iterator[Double]:
 def test_the_whole_enrolment(root: Path, enrolling: Double) -> None:
     screen = Screen(root, "enroll")
     screen.read("Number [1]: ")
-    screen.child.sendline("4")
-    screen.read("from 1 to 3")
+    screen.child.sendline("5")
+    screen.read("from 1 to 4")
     screen.read("Number [1]: ")
     screen.child.sendline("")
     screen.read("Password of root: ")
