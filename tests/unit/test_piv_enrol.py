@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from pam_mfa.factors.card_dialogue import BAD_PIN, NO_CARD, NO_SERVICE, WORDS
 from pam_mfa.factors.card_enrolment import ENROL, REFUSALS, STOPPED
 from pam_mfa.factors.piv import Material, credential_name, pinned
 from pam_mfa.store.base import Account, Credential
+from pam_mfa.structure import replace
 
 UPN = "alice@corp.example"
 NAMED = replace(CHAINED, smartcard=replace(CHAINED.smartcard, upn_anchors=frozenset({ANCHOR})))
