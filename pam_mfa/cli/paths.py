@@ -18,6 +18,8 @@ SETTINGS = "/etc/pam-mfa/config.toml"
 KEY = "/etc/pam-mfa/seal.key"
 STATE = "/var/lib/pam-mfa"
 STORE = f"{STATE}/store.db"
+COMMAND = "/usr/bin/pam-mfa"
+TRYOUT = "/var/lib/pam-mfa-try"
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 PAM_CONF = "/etc/pam.conf"
 
