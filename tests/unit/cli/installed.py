@@ -75,7 +75,7 @@ def lay(root: Path) -> None:
     """An installation."""
     for name, text in FILES.items():
         write(root, name, text)
-    write(root, "etc/pam-mfa/config.toml", "[service.pam-mfa]\nunenrolled = 'allow'\n")
+    write(root, "etc/pam-mfa/config.toml", "[[rule]]\nservices = ['pam-mfa']\nunenrolled = 'allow'\n")
     record = record_line("thing/__init__.py", FILES["usr/lib/pam-mfa/site-1/thing/__init__.py"])
     write(root, "usr/lib/pam-mfa/site-1/thing-1.dist-info/RECORD", record + "../../bin/thing,sha256=xx,1\nRECORD,,\n")
     (root / "usr/lib/pam-mfa/site").symlink_to("site-1")
