@@ -47,6 +47,7 @@ class Record:
         session: id of the session.
         duration_ms: from its start to its end, in milliseconds.
         factor, credential, label: what was used, where something was.
+        subject: whose that was, where it was not the user's own.
     """
 
     event: str
@@ -63,6 +64,7 @@ class Record:
     factor: str | None = None
     credential: str | None = None
     label: str | None = None
+    subject: str | None = None
 
 
 def escape(text: str, limit: int = FIELD_LIMIT) -> str:
@@ -94,6 +96,7 @@ def render(record: Record) -> Fields:
         "SERVICE": record.service,
         "USER": record.user,
         "UID": _number(record.uid),
+        "SUBJECT": record.subject,
         "RHOST": record.rhost,
         "TTY": record.tty,
         "FACTOR": record.factor,
@@ -263,7 +266,7 @@ def _message(own: Fields) -> str:
     """One line for people. What the attacker chose comes last and in quotes: it can imitate nothing before it."""
     words = [own["PAM_MFA_EVENT"], own["PAM_MFA_OUTCOME"]]
     ours = ("REASON", "ROLE", "UID", "FACTOR", "CREDENTIAL", "SESSION", "DURATION_MS")
-    foreign = ("SERVICE", "USER", "RHOST", "TTY", "LABEL")
+    foreign = ("SERVICE", "USER", "SUBJECT", "RHOST", "TTY", "LABEL")
     words += [f"{name.lower()}={own[key]}" for name in ours if (key := f"PAM_MFA_{name}") in own]
     words += [f'{name.lower()}="{own[key]}"' for name in foreign if (key := f"PAM_MFA_{name}") in own]
     return " ".join(words)

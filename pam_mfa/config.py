@@ -7,20 +7,18 @@ setting that is silently not applied is a rule that its administrator believes i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from enum import StrEnum
-from types import MappingProxyType
 
 from . import trusted
 from .errors import ConfigError
-from .fields import Fields, given, join, quoted, toml
-from .structure import field, structure
+from .fields import given, toml
+from .rules import Rule, RuleFields
+from .structure import structure
 
 MAX_SIZE = 256 * 1024
 MAX_FAIL_DELAY = 10
-MAX_NAME = 256
 MAX_ISSUER = 64
-SERVICE = re.compile(r"[a-z0-9_.@-]{1,64}", re.ASCII)
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*", re.ASCII)
 ARC = "(?:0|[1-9][0-9]{0,9})"
@@ -28,17 +26,9 @@ OID = re.compile(rf"[012](?:\.{ARC}){{1,15}}", re.ASCII)
 FILE = re.compile(r"(?!\.)[A-Za-z0-9_.@+-]{1,128}", re.ASCII)
 SLOTS = ("9a", "9c", "9d")
 MAX_USAGES = 16
-TOP_KEYS = ("first_enrolment", "audit", "fail_delay", "issuer", "fido2", "smartcard", "policy", "service")
+TOP_KEYS = ("first_enrolment", "audit", "fail_delay", "issuer", "fido2", "smartcard", "policy", "rule")
 FIDO2_KEYS = ("rp_id", "synced", "clone")
 SMARTCARD_KEYS = ("trust", "revocation", "slots", "usages", "upn_anchors", "mail_anchors")
-RULE_KEYS = ("methods", "unenrolled", "exempt_groups", "user_verification", "local_key")
-
-
-class Unenrolled(StrEnum):
-    """What becomes of a user without any credential."""
-
-    DENY = "deny"
-    ALLOW = "allow"
 
 
 class FirstEnrolment(StrEnum):
@@ -53,22 +43,6 @@ class Audit(StrEnum):
 
     BEST_EFFORT = "best-effort"
     REQUIRED = "required"
-
-
-class UserVerification(StrEnum):
-    """Whether a security key has to verify its user by PIN or fingerprint (WebAuthn section 5.8.6)."""
-
-    REQUIRED = "required"
-    PREFERRED = "preferred"
-    DISCOURAGED = "discouraged"
-
-
-class LocalKey(StrEnum):
-    """Whether a session is offered this host's own USB ports and readers: where it is local, in any case, or never."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
 
 
 class Synced(StrEnum):
@@ -133,30 +107,12 @@ class Smartcard:
 
 
 @structure
-class Rule:
-    """What one PAM service asks for.
-
-    Args:
-        methods: names of factors, the preferred one first.
-        unenrolled: what becomes of users without a credential.
-        exempt_groups: members of these are not asked.
-        user_verification, local_key: see there.
-    """
-
-    methods: tuple[str, ...] = ("fido2", "smartcard", "totp", "recovery")
-    unenrolled: Unenrolled = Unenrolled.DENY
-    exempt_groups: frozenset[str] = frozenset()
-    user_verification: UserVerification = UserVerification.DISCOURAGED
-    local_key: LocalKey = LocalKey.AUTO
-
-
-@structure
 class Settings:
     """The whole file.
 
     Args:
-        policy: the rule of every service that has none of its own.
-        services: rules by PAM service name.
+        policy: what holds where no rule does.
+        rules: the first one that is for a login holds for it.
         first_enrolment: what the first credential of an account costs.
         audit_required: a login whose record cannot be written is refused.
         fail_delay_ms: what PAM is asked to wait after a refusal, in milliseconds.
@@ -166,17 +122,13 @@ class Settings:
     """
 
     policy: Rule = Rule()
-    services: Mapping[str, Rule] = field(default_factory=lambda: MappingProxyType({}))
+    rules: tuple[Rule, ...] = ()
     first_enrolment: FirstEnrolment = FirstEnrolment.PASSWORD
     audit_required: bool = False
     fail_delay_ms: int = 2000
     issuer: str | None = None
     fido2: Fido2 = Fido2()
     smartcard: Smartcard = Smartcard()
-
-    def rule(self, service: str) -> Rule:
-        """The rule of a PAM service."""
-        return self.services.get(service, self.policy)
 
 
 def parse(text: str, factors: Collection[str]) -> Settings:
@@ -214,20 +166,16 @@ def load(path: str, factors: Collection[str], owner: int = 0) -> tuple[str, Sett
     return text, parse(text, factors)
 
 
-class _Reading(Fields):
+class _Reading(RuleFields):
     """One conversion of a settings file."""
-
-    def __init__(self, factors: tuple[str, ...]) -> None:
-        super().__init__()
-        self.factors = factors
 
     def settings(self, top: dict[str, object]) -> Settings:
         self.table("", top, TOP_KEYS)
         default = Settings()
-        policy = self._rule("policy", top.get("policy", {}), default.policy)
+        policy = given(top, "policy", self.policy, default.policy)
         return Settings(
             policy=policy,
-            services=self._services(top.get("service", {}), policy),
+            rules=self.rules("rule", top.get("rule", []), policy),
             first_enrolment=given(top, "first_enrolment", self.choice, default.first_enrolment),
             audit_required=given(top, "audit", self.choice, Audit.BEST_EFFORT) is Audit.REQUIRED,
             fail_delay_ms=given(top, "fail_delay", self._delay, default.fail_delay_ms),
@@ -255,63 +203,17 @@ class _Reading(Fields):
             mail_anchors=given(table, "mail_anchors", self._files, default.mail_anchors, path),
         )
 
-    def _services(self, value: object, policy: Rule) -> Mapping[str, Rule]:
-        rules: dict[str, Rule] = {}
-        for name, table in self.table("service", value).items():
-            path = join("service", name)
-            if not SERVICE.fullmatch(name):
-                self.problem(path, "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case)")
-            rules[name] = self._rule(path, table, policy)
-        return MappingProxyType(rules)
-
-    def _rule(self, path: str, value: object, base: Rule) -> Rule:
-        table = self.table(path, value, RULE_KEYS)
-        return Rule(
-            methods=given(table, "methods", self._methods, base.methods, path),
-            unenrolled=given(table, "unenrolled", self.choice, base.unenrolled, path),
-            exempt_groups=given(table, "exempt_groups", self._groups, base.exempt_groups, path),
-            user_verification=given(table, "user_verification", self.choice, base.user_verification, path),
-            local_key=given(table, "local_key", self.choice, base.local_key, path),
-        )
-
-    def _methods(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-        return self._some(path, value, self.factors, "method")
-
     def _slots(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-        return self._some(path, value, SLOTS, "slot")
-
-    def _some(self, path: str, value: object, known: tuple[str, ...], what: str) -> tuple[str, ...]:
-        """At least one of the known names."""
-        names = self.names(path, value)
-        for at, name in names.items():
-            if name not in known:
-                self.problem(at, f"unknown {what} {quoted(name)}; one of: {', '.join(known)}")
-        if value == []:
-            self.problem(path, f"empty; at least one of: {', '.join(known)}")
-        return tuple(names.values())
+        return self.some(path, value, SLOTS, "slot")
 
     def _usages(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-        names = self._each(path, value, OID, "a dotted object identifier, for example 1.3.6.1.5.5.7.3.2")
+        names = self.each(path, value, OID, "a dotted object identifier, for example 1.3.6.1.5.5.7.3.2")
         if len(names) > MAX_USAGES:
             self.problem(path, f"at most {MAX_USAGES}")
         return names
 
     def _files(self, path: str, value: object, default: frozenset[str]) -> frozenset[str]:
-        return frozenset(self._each(path, value, FILE, "the name of a file in /etc/pam-mfa/ca/anchors"))
-
-    def _each(self, path: str, value: object, form: re.Pattern[str], what: str) -> tuple[str, ...]:
-        names = self.names(path, value)
-        for at, name in names.items():
-            if not form.fullmatch(name):
-                self.problem(at, f"{quoted(name)} is not {what}")
-        return tuple(names.values())
-
-    def _groups(self, path: str, value: object, default: frozenset[str]) -> frozenset[str]:
-        names = self.names(path, value)
-        for at, name in names.items():
-            if not 0 < len(name) <= MAX_NAME or name != name.strip() or not name.isprintable() or ":" in name:
-                self.problem(at, f"{quoted(name)} is not the name of a group")
-        return frozenset(names.values())
+        return frozenset(self.each(path, value, FILE, "the name of a file in /etc/pam-mfa/ca/anchors"))
 
     def _delay(self, path: str, value: object, default: int) -> int:
         # bool is an int to Python; NaN compares as neither.

@@ -105,10 +105,18 @@ class Alert:
 
 
 @structure
+class About:
+    """Tell whose factor is asked for, where that is not the user's who is entered."""
+
+    uid: int | None
+    user: str
+
+
+@structure
 class LookUp:
     """Ask the system's user database, off the loop and for two seconds at most.
 
-    Exactly one of the two: the groups of `user`, or the name of `uid`.
+    Exactly one of the two: uid and groups of `user`, or the name of `uid`.
     """
 
     user: str | None = None
@@ -180,10 +188,11 @@ class Committed:
 
 @structure
 class LookedUp:
-    """The user's name (None: no such user) and the names of the groups asked for."""
+    """The user's name (None: no such user), the names of the groups asked for, and whose groups these are."""
 
     name: str | None
     groups: frozenset[str] = frozenset()
+    uid: int | None = None
 
 
 @structure
@@ -248,7 +257,7 @@ class Expired:
 
 
 Asked = LookUp | Locate | CheckPassword | CheckPath
-Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | Asked | Show | Alert
+Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | Asked | Show | Alert | About
 Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | PathChecked | Skipped | Aborted | Expired
 Event = Told | DeviceTouch | DeviceReply | DeviceGone
 

@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .config import FirstEnrolment, Rule, Settings, UserVerification
+from .config import FirstEnrolment, Settings
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import Request, is_device, place, prove
+from .login import Request, find_rule, is_device, place, prove
+from .rules import Rule, UserVerification
 from .store.base import Account, Enrol, FindAccount
 from .structure import structure
 from .throttle import Instant
@@ -130,7 +131,8 @@ def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
     """Sub-flow: where the caller is, which is a session of its own."""
     caller, settings = desk.caller, desk.settings
     request = Request(caller.session, caller.peer_uid, SERVICE, caller.user, caller.uid, host=caller.host)
-    return (yield from place(request, settings, settings.rule(SERVICE), held))
+    rule, where = yield from find_rule(request, settings)
+    return (yield from place(request, settings, rule, held, where))
 
 
 def _prove_password(desk: Desk) -> Steps[None]:
@@ -189,7 +191,7 @@ def _enrolment(desk: Desk, account: Account, label: str, options: Mapping[str, A
 
 
 def _strictest(settings: Settings) -> Rule:
-    rules = [settings.policy, *settings.services.values()]
+    rules = [settings.policy, *settings.rules]
     return min(rules, key=lambda rule: list(UserVerification).index(rule.user_verification))
 
 

@@ -70,6 +70,31 @@ class Fields:
         self.problem(path, f"{shown}; one of: {', '.join(words)}")
         return default
 
+    def truth(self, path: str, value: object, default: bool) -> bool:
+        """true or false."""
+        if isinstance(value, bool):
+            return value
+        self.problem(path, f"{kind(value)}; must be true or false")
+        return default
+
+    def some(self, path: str, value: object, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+        """At least one of the known names."""
+        names = self.names(path, value)
+        for at, name in names.items():
+            if name not in known:
+                self.problem(at, f"unknown {what} {quoted(name)}; one of: {', '.join(known)}")
+        if value == []:
+            self.problem(path, f"empty; at least one of: {', '.join(known)}")
+        return tuple(names.values())
+
+    def each(self, path: str, value: object, form: re.Pattern[str], what: str) -> tuple[str, ...]:
+        """Names of that form."""
+        names = self.names(path, value)
+        for at, name in names.items():
+            if not form.fullmatch(name):
+                self.problem(at, f"{quoted(name)} is not {what}")
+        return tuple(names.values())
+
     def problem(self, path: str, text: str) -> None:
         """Something is wrong with what stands at `path`."""
         self.problems.append(f"{path}: {text}")

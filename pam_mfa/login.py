@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
-from .config import LocalKey, Rule, Settings
-from .conversation import Locate, Located, LookedUp, LookUp, Steps, expect, read
+from .config import Settings
+from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read
 from .errors import LookupFailed
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
-from .origin import UNKNOWN, Facts as Whereabouts, origin, surely_remote
+from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
-from .policy import Entry, Facts, decide, may_use, wants_groups
+from .policy import Decision, Entry, Facts, Missing, choose, decide, may_use
+from .rules import LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
-from .structure import structure
+from .structure import replace, structure
 from .throttle import Instant
 
 
@@ -33,6 +34,7 @@ class Request:
         peer_uid: of the process that asks, as the kernel says.
         service, user, uid, ruser, rhost, tty: as in wire.Hello.
         host: this host's name.
+        authinfo: what sshd says that it has proven (SSH_AUTH_INFO_0), a line each.
     """
 
     session: str
@@ -44,6 +46,27 @@ class Request:
     rhost: str = ""
     tty: str = ""
     host: str = ""
+    authinfo: tuple[bytes, ...] = ()
+
+
+@structure
+class Assessment:
+    """What the rules say of one login.
+
+    Args:
+        rule: the one that holds.
+        decision: its word.
+        uid, user: whose factor is asked for; no uid where that account, or the one that is entered, does not exist.
+        account: what the store knows of them.
+        where: local or remote, if the rules wanted to know.
+    """
+
+    rule: Rule
+    decision: Decision
+    uid: int | None
+    user: str
+    account: Account
+    where: Origin | None
 
 
 def login(
@@ -52,18 +75,18 @@ def login(
     """Flow of one login. Returns its verdict; raises PamMfaError where none can be reached."""
     if not (yield from _peer_may_ask(request)):
         return Verdict(Outcome.DENIED, "peer_denied")
-    rule = settings.rule(request.service)
-    account = yield from _find(request)
-    groups = (yield from _groups(request.user)) if wants_groups(rule, request.uid is not None) else frozenset()
-    decision = decide(rule, Facts(request.uid is not None, bool(account.credentials), groups))
-    if decision.entry is Entry.EXEMPT:
-        return Verdict(Outcome.EXEMPT, decision.reason)
-    here = yield from place(request, settings, rule, [factors[name] for name in rule.methods if account.of(name)])
-    ceremony = Ceremony(request.session, request.uid, account, now, place=here)
-    proof = yield from prove(ceremony, rule.methods, factors)
-    if proof is None or request.uid is None:
+    found = yield from assess(request, settings)
+    if found.user != request.user:
+        expect((yield About(found.uid, found.user)), Shown)
+    if found.decision.entry is Entry.EXEMPT:
+        return Verdict(Outcome.EXEMPT, found.decision.reason)
+    if found.decision.entry is Entry.REFUSE:
+        return Verdict(Outcome.DENIED, found.decision.reason)
+    ceremony = yield from begin(request, settings, factors, now, found)
+    proof = yield from prove(ceremony, found.rule.methods, factors)
+    if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    return grant(proof, request.session, request.uid)
+    return grant(proof, request.session, ceremony.uid)
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:
@@ -74,19 +97,53 @@ def _refusal(ceremony: Ceremony) -> Verdict:
     return Verdict(Outcome.DENIED, ceremony.reason)
 
 
-def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Factor]) -> Steps[Place]:
+def assess(request: Request, settings: Settings) -> Steps[Assessment]:
+    """Sub-flow: what the rules say. It asks and changes nothing, so `pam-mfa explain` runs it too."""
+    rule, where = yield from find_rule(request, settings)
+    uid, user = yield from _subject(request, rule)
+    account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
+    known = request.uid is not None and uid is not None
+    authinfo = request.authinfo if request.peer_uid == 0 else ()
+    decision = decide(rule, known, bool(account.credentials), authinfo)
+    return Assessment(rule, decision, uid if known else None, user, account, where)
+
+
+def begin(
+    request: Request,
+    settings: Settings,
+    factors: Mapping[str, Factor],
+    now: Callable[[], Instant],
+    found: Assessment,
+) -> Steps[Ceremony]:
+    """Sub-flow: the ceremony in which the factor is proven."""
+    held = [factors[name] for name in found.rule.methods if found.account.of(name)]
+    here = yield from place(request, settings, found.rule, held, found.where)
+    return Ceremony(request.session, found.uid, found.account, now, place=here)
+
+
+def find_rule(request: Request, settings: Settings) -> Steps[tuple[Rule, Origin | None]]:
+    """Sub-flow: the rule for a login, and where that comes from, if the rules wanted to know."""
+    facts = Facts(request.service, request.user, request.rhost, believed=request.peer_uid == 0)
+    while isinstance(found := choose(settings.policy, settings.rules, facts), Missing):
+        if found is Missing.GROUPS:
+            facts = replace(facts, groups=(yield from _groups(request)))
+        else:
+            facts = replace(facts, where=(yield from _origin(request)))
+    return found, facts.where
+
+
+def place(
+    request: Request, settings: Settings, rule: Rule, held: Iterable[Factor], where: Origin | None = None
+) -> Steps[Place]:
     """Sub-flow: where a login, or the proof for a change, takes place.
 
     Args:
         held: the factors of which the account has credentials. Only whoever has a device pays for asking logind.
+        where: local or remote, if that was found out already.
     """
-    # Somebody's session asks: its own, or the one that sudo and su name.
-    owner = request.uid if request.ruser else None
-    items = (request.service, request.rhost, request.tty)
-    facts = UNKNOWN
-    if rule.local_key is LocalKey.AUTO and any(map(is_device, held)) and not surely_remote(*items):
-        facts = yield from _whereabouts(request.uid)
-    where = origin(*items, request.peer_uid, owner, facts)
+    if where is None:
+        asked = rule.local_key is LocalKey.AUTO and any(map(is_device, held))
+        where = (yield from _origin(request)) if asked else _origin_by(request, UNKNOWN)
     return Place(
         host=request.host,
         service=request.service,
@@ -97,6 +154,18 @@ def place(request: Request, settings: Settings, rule: Rule, held: Iterable[Facto
         fido2=settings.fido2,
         smartcard=settings.smartcard,
     )
+
+
+def _origin(request: Request) -> Steps[Origin]:
+    """Sub-flow: local or remote, with what logind knows where that can change anything."""
+    remote = surely_remote(request.service, request.rhost, request.tty)
+    return _origin_by(request, UNKNOWN if remote else (yield from _whereabouts(request.uid)))
+
+
+def _origin_by(request: Request, facts: Whereabouts) -> Origin:
+    # Somebody's session asks: its own, or the one that sudo and su name.
+    owner = request.uid if request.ruser else None
+    return origin(request.service, request.rhost, request.tty, request.peer_uid, owner, facts)
 
 
 def _whereabouts(uid: int | None) -> Steps[Whereabouts]:
@@ -145,12 +214,21 @@ def _peer_may_ask(request: Request) -> Steps[bool]:
     return expect((yield LookUp(uid=request.peer_uid)), LookedUp).name == request.user
 
 
-def _find(request: Request) -> Steps[Account]:
-    # An unknown user costs the same look-up as a known one.
-    uid = DECOY_UID if request.uid is None else request.uid
-    account: Account = yield from read(FindAccount(uid, request.user))
-    return account
+def _subject(request: Request, rule: Rule) -> Steps[tuple[int | None, str]]:
+    """Sub-flow: whose factor is asked for, by uid and name.
+
+    Only root's word on who called counts, and only of somebody on this machine: elsewhere rlogin takes it from afar.
+    """
+    called = request.peer_uid == 0 and not request.rhost and request.ruser not in ("", "root", request.user)
+    if rule.subject is Subject.USER or not called:
+        return request.uid, request.user
+    caller = expect((yield LookUp(user=request.ruser)), LookedUp)
+    return (request.uid, request.user) if caller.uid == 0 else (caller.uid, request.ruser)
 
 
-def _groups(user: str) -> Steps[frozenset[str]]:
-    return expect((yield LookUp(user=user)), LookedUp).groups
+def _groups(request: Request) -> Steps[frozenset[str]]:
+    """Sub-flow: the groups of the account; asked also where there is none: that takes as long."""
+    found = expect((yield LookUp(user=request.user)), LookedUp)
+    if found.uid != request.uid:  # a host in a container of its own asks: these are not its user's groups
+        raise LookupFailed("the name is another account's in the user database here")
+    return found.groups

@@ -337,7 +337,7 @@ class World:
                 return LookedUp(self.names.get(uid))
             case LookUp(user=user):
                 assert user is not None
-                return LookedUp(user, frozenset(self.groups.get(user, ())))
+                return self._account(user)
             case Locate():
                 return Located(self.facts)
             case CheckPassword(user, password):
@@ -360,6 +360,10 @@ class World:
         event = next(self._device, None)
         assert event is not None, f"no device answers {want}"
         return event if isinstance(event, Event) else event(self._request)
+
+    def _account(self, user: str) -> LookedUp:
+        uid = next((uid for uid, name in self.names.items() if name == user), None)
+        return LookedUp(None) if uid is None else LookedUp(user, frozenset(self.groups.get(user, ())), uid)
 
     def _commit(self, operations: tuple[object, ...]) -> Response:
         (results,) = self.store.apply([operations])  # type: ignore[list-item]

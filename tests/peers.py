@@ -84,7 +84,9 @@ class Held(Backend):
         if want.uid is not None:
             name = self.names.get(want.uid)
             return self._answer(done, lambda: LookedUp(name))
-        self._answer(done, lambda: LookedUp(want.user, self.groups.get(want.user or "", frozenset())))
+        uid = next((uid for uid, name in self.names.items() if name == want.user), None)
+        name = None if uid is None else want.user
+        self._answer(done, lambda: LookedUp(name, self.groups.get(name or "", frozenset()), uid))
 
     def check_password(self, want: CheckPassword, done: Done) -> None:
         self._answer(done, lambda: Checked(self.passwords.get(want.user) == want.password))

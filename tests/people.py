@@ -220,7 +220,7 @@ class Town:
 
 def configure(machine: Machine, text: str = "", delay: float = 0.0) -> None:
     """Write the settings file, without the delay after a refusal unless told; a running service is not told."""
-    machine.write(CONFIG, f"fail_delay = {delay}\n{text}\n[service.pam-mfa]\nunenrolled = 'allow'\n")
+    machine.write(CONFIG, f"fail_delay = {delay}\n{text}\n[[rule]]\nservices = ['pam-mfa']\nunenrolled = 'allow'\n")
 
 
 def sql(machine: Machine, statement: str, *values: str) -> str:

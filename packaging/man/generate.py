@@ -20,18 +20,19 @@ sys.path.append(str(HERE.parent.parent))
 import click  # noqa: E402
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete  # noqa: E402
 
-from pam_mfa import __version__, config  # noqa: E402
+from pam_mfa import __version__, config, rules  # noqa: E402
 from pam_mfa.cli.exits import MEANING  # noqa: E402
 from pam_mfa.cli.main import cli  # noqa: E402
-from pam_mfa.config import Fido2, Rule, Settings, Smartcard  # noqa: E402
+from pam_mfa.config import Fido2, Settings, Smartcard  # noqa: E402
 from pam_mfa.outcome import PAM_CODE, Outcome  # noqa: E402
+from pam_mfa.rules import Rule  # noqa: E402
 
 VARIABLE = "_PAM_MFA_COMPLETE"
 COMPLETIONS = {BashComplete: "pam-mfa", ZshComplete: "_pam-mfa", FishComplete: "pam-mfa.fish"}
 
 WHEN = {
     Outcome.GRANTED: "A right answer was given, and its use is on disk.",
-    Outcome.EXEMPT: "The user need not be asked: an exempt group, or nothing enrolled where the settings allow that.",
+    Outcome.EXEMPT: "The user need not be asked: an exempt rule, or nothing enrolled where the settings allow that.",
     Outcome.DENIED: "No right answer was given.",
     Outcome.LOCKED: "Too many wrong answers before; none is taken now.",
     Outcome.TRIES_SPENT: "Three wrong answers in this login.",
@@ -46,9 +47,8 @@ TOP_KEYS = {
     "issuer": ("The name that authenticator apps show.", "the host's name"),
     "fido2": ("Table: what holds for security keys.", "the defaults below"),
     "smartcard": ("Table: what holds for smartcards.", "the defaults below"),
-    "policy": ("Table: the rule of every service without one of its own.", "the defaults below"),
-    "service": ("Tables: rules of single PAM services, for example [service.sudo]. What a rule does not say is as in "
-                "[policy].", "none"),
+    "policy": ("Table: what every rule inherits, and what holds where no rule does.", "the defaults below"),
+    "rule": ("Array of tables: the rules, in the order in which they are tried.", "none"),
 }  # fmt: skip
 FIDO2_KEYS = {
     "rp_id": ("The relying party id of new credentials, a domain name: the same on every host of a fleet. Credentials "
@@ -72,15 +72,30 @@ SMARTCARD_KEYS = {
                     "by a user principal name.", "none"),
     "mail_anchors": ("The same for mail addresses.", "none"),
 }  # fmt: skip
-RULE_KEYS = {
+MATCH_KEYS = {
+    "name": "The title of the rule, for pam-mfa explain and pam-mfa config; without one it is known by its number.",
+    "services": 'PAM services. "*" stands for any characters, "?" for any one.',
+    "users": 'Names of accounts that are entered; with "!" in front those whom the rule is not for.',
+    "groups": 'The same for groups, of which the account has to be in one, and in none with "!" in front. A list that '
+    "only says whom the rule is not for is refused.",
+    "networks": "Networks of the address from which the login comes, as a host run by root says; a name, or none, "
+    "is in none.",
+    "session": '"local" or "remote": as local_key has it.',
+}
+TERM_KEYS = {
     "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
-    "exempt_groups": ("Members of these groups are not asked.", "none"),
+    "exempt": ("Nothing is asked. Of [policy] alone: no rule inherits it.", "false"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
                           '"preferred" (where the key can) or "discouraged" (a touch is enough).',
                           Rule().user_verification),
     "local_key": ('Who is offered the security keys in this host\'s own ports: "auto" (whoever sits at it), "always" '
                   '(also over ssh) or "never".', Rule().local_key),
+    "subject": ('Whose factor is asked for: "user", of the account that is entered, or "caller", of who enters'
+                " it, as su says; where that is root, or unknown, it is the user's.", Rule().subject),
+    "first_factor": ('What was proven before: "stack", by the PAM lines above this one; "publickey", by sshd with a '
+                     'key, and without one the login is refused; "none", then no message depends on the account.',
+                     Rule().first_factor),
 }  # fmt: skip
 
 
@@ -167,7 +182,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "TOP_KEYS": lambda: keys_table(config.TOP_KEYS, TOP_KEYS),
     "FIDO2_KEYS": lambda: keys_table(config.FIDO2_KEYS, FIDO2_KEYS),
     "SMARTCARD_KEYS": lambda: keys_table(config.SMARTCARD_KEYS, SMARTCARD_KEYS),
-    "RULE_KEYS": lambda: keys_table(config.RULE_KEYS, RULE_KEYS),
+    "MATCH_KEYS": lambda: "".join(tagged(key, MATCH_KEYS[key]) for key in ("name", *rules.MATCH_KEYS)),
+    "TERM_KEYS": lambda: keys_table(rules.TERM_KEYS, TERM_KEYS),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ from .plain import one_line
 if TYPE_CHECKING:
     from .checks.finding import Finding
 
+AREAS = (
+    "files", "site", "sockets", "devices", "certificates", "service", "accounts", "keys", "clock", "pam", "sshd",
+    "logindefs", "confinement",
+)  # fmt: skip
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "red")}
 
 
@@ -29,7 +34,9 @@ MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "r
 def doctor(context: click.Context, call: Call, root: str | None) -> None:
     """Check this installation.
 
-    Looks at files, service, store, clock and every PAM file that names the module, and changes nothing.
+    Looks at files, packages, service, store, keys, clock and confinement, runs every PAM stack that names the module
+    with everything its modules may answer, and reads the settings of sshd. It changes nothing. Every finding says what
+    to do about it; the exit code says how bad the worst one is.
     """
     if root is not None:
         call.where = Paths(Path(root))
@@ -51,21 +58,14 @@ def doctor(context: click.Context, call: Call, root: str | None) -> None:
 
 def _findings(call: Call) -> Iterator[Finding]:
     # Imported here: no other command should pay for them.
-    from .checks import accounts, certificates, clock, devices, files, keys, pam, service, site, sockets, sshd
-    from .checks.finding import warn
+    from .checks.files import REINSTALL
+    from .checks.finding import bad, warn
 
-    account = files.service_account(call.where)
-    yield from files.check(call.where, account)
-    yield from site.check(call.where)
-    yield from sockets.check(call.where, account)
-    yield from devices.check(call.where)
-    yield from certificates.check(call.where)
-    yield from service.check(call.where)
-    yield from accounts.check(call.where)
-    yield from keys.check(call.where)
-    yield from clock.check(call.where)
-    yield from pam.check(call.where)
-    yield from sshd.check(call.where)
+    for name in AREAS:
+        try:
+            yield from import_module(f".checks.{name}", __package__).check(call.where)
+        except Exception as error:  # noqa: BLE001 - packages of another Python, for one: doctor must go on
+            yield bad(name, f"this check failed itself: {error!r}", REINSTALL)
     if os.geteuid() != 0:
         yield warn(
             "doctor", "only root sees everything: store, engine and sshd were left out", "run: sudo pam-mfa doctor"

@@ -23,7 +23,9 @@ from .imports import import_keys
 from .key import key
 from .paths import Paths
 from .plain import one_line
+from .settings import config
 from .trial import trial
+from .tryout.commands import trying
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:3}  {meaning}" for code, meaning in MEANING.items())
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -48,6 +50,7 @@ def version(call: Call) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
+    trying, config,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

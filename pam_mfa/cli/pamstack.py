@@ -32,14 +32,14 @@ class State:
         at: index of the next line.
         now: the impression.
         saved: the impression at the entry of each substack that is open, outermost first.
-        ran: whether a line that is watched was run.
+        ran: how often a line that is watched was run.
         culprit: index of the line that passed over a watched one, by a jump or by ending the stack.
     """
 
     at: int = 0
     now: Impression = Impression()
     saved: tuple[Impression, ...] = (Impression(),)
-    ran: bool = False
+    ran: int = 0
     culprit: int | None = None
 
 
@@ -48,7 +48,7 @@ class End:
     """One way in which a run may end: the code that the host program gets, and State's `ran` and `culprit`."""
 
     code: int
-    ran: bool
+    ran: int
     culprit: int | None
 
 
@@ -97,7 +97,7 @@ class _Stack:
         state = replace(state, saved=self._saved(state, line.level))
         if line.kind is Kind.SUBSTACK:
             return replace(state, at=state.at + 1)
-        state = replace(state, ran=state.ran or self.watched(line))
+        state = replace(state, ran=state.ran + self.watched(line))
         action = line.actions[answer]
         if action > SKIP:
             return self._jump(state, line.level, action)

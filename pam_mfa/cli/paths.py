@@ -20,6 +20,8 @@ KEY = "/etc/pam-mfa/seal.key"
 AUTHORITIES = "/etc/pam-mfa/ca"
 STATE = "/var/lib/pam-mfa"
 STORE = f"{STATE}/store.db"
+COMMAND = "/usr/bin/pam-mfa"
+TRYOUT = "/var/lib/pam-mfa-try"
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 PAM_CONF = "/etc/pam.conf"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..config import Fido2, Rule, Smartcard
+from ..config import Fido2, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect
 from ..outcome import Proof
+from ..rules import Rule
 from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
 from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, standing

@@ -51,16 +51,16 @@ def _name(uid: int) -> str | None:
 
 def _groups(user: str) -> LookedUp:
     try:
-        gid = pwd.getpwnam(user).pw_gid
+        entry = pwd.getpwnam(user)
     except KeyError:
         return LookedUp(None)
     names = set()
-    for number in os.getgrouplist(user, gid):
+    for number in os.getgrouplist(user, entry.pw_gid):
         try:
             names.add(grp.getgrgid(number).gr_name)
         except KeyError:
             continue  # a group without a name cannot be named by a rule
-    return LookedUp(user, frozenset(names))
+    return LookedUp(user, frozenset(names), entry.pw_uid)
 
 
 def locate(want: Locate, link: socket.socket) -> Located:

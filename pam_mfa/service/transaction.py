@@ -9,7 +9,7 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import Aborted, Alert, Event, Shown, Want
+from ..conversation import Aborted, About, Alert, Event, Shown, Want
 from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
@@ -29,10 +29,13 @@ class Transaction(Session):
     _hello: wire.Hello | None = None
     _authinfo: tuple[bytes, ...] = ()
     _verdict: Verdict | None = None
+    _about: About | None = None
     _caller = ""
 
     @property
     def account(self) -> int | None:
+        if self._about is not None:
+            return self._about.uid
         return self._hello.uid if self._hello else None
 
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
@@ -66,12 +69,16 @@ class Transaction(Session):
             rhost=hello.rhost,
             tty=hello.tty,
             host=ground.host,
+            authinfo=self._authinfo,
         )
         flow = login(request, ground.settings, ground.factors, ground.now)
         channel = Channel(flow, self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
 
     def _say(self, want: Want) -> Event | None:
+        if isinstance(want, About):
+            self._about = want
+            return Shown()
         if not isinstance(want, Alert):
             return super()._say(want)
         about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
@@ -137,6 +144,7 @@ class Transaction(Session):
             factor=verdict.factor,
             credential=verdict.credential,
             label=verdict.label,
+            subject=self._about.user if self._about else None,
         )
 
 

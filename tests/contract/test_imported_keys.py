@@ -21,7 +21,7 @@ from vdev.keys import Keys
 
 from pam_mfa import importing
 from pam_mfa.cli.takeover import sheet
-from pam_mfa.config import LocalKey, Rule, Settings
+from pam_mfa.config import Settings
 from pam_mfa.conversation import DeviceReply, DeviceTouch, Event, Expired, HangUp, Shown, Wait, Want
 from pam_mfa.devices.base import Choose, Idle, Pin, Touch
 from pam_mfa.enroll import Caller, Desk
@@ -29,6 +29,7 @@ from pam_mfa.importers import pam_u2f
 from pam_mfa.importers.pam_u2f import RelyingParties
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
+from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.store.sqlite import SqliteStore
 
 ORIGIN = "pam://old-host"

@@ -15,7 +15,7 @@ from machine import wait_for
 from vdev.keys import Key
 
 LOCAL = '[policy]\nlocal_key = "always"\n'
-VERIFIED = f'{LOCAL}[service.sudo]\nuser_verification = "required"\n'
+VERIFIED = f'{LOCAL}[[rule]]\nservices = ["sudo"]\nuser_verification = "required"\n'
 ROOT = "\r\n0\r\n"
 CODE = "Verification code: "
 NAME = "blue nano"

@@ -61,7 +61,7 @@ def test_security_keys_are_asked_about_at_a_terminal(bare: Machine) -> None:
 def test_installation_of_before_security_keys(bare: Machine) -> None:
     """It has one account, settings without [fido2], and neither units nor rules for devices."""
     bare.run(INSTALL)
-    old = "fail_delay = 1.5\n[service.pam-mfa]\nunenrolled = 'allow'\n"
+    old = "fail_delay = 1.5\n[[rule]]\nservices = ['pam-mfa']\nunenrolled = 'allow'\n"
     bare.run(["/bin/sh", "-c", FORGET_DEVICES])
     bare.write(SETTINGS, old)
     done = bare.run(INSTALL).stdout

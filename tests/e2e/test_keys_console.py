@@ -21,7 +21,7 @@ from e2e.terminals import Terminal
 from machine import PASSWORDS
 from vdev.keys import Keys
 
-VERIFIED = '[service.login]\nuser_verification = "required"\n'
+VERIFIED = '[[rule]]\nservices = ["login"]\nuser_verification = "required"\n'
 
 
 def log_in(site: SiteMachine) -> Terminal:

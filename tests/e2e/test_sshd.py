@@ -243,7 +243,7 @@ def test_the_unenrolled_are_denied(site: SiteMachine, section: str) -> None:
 
 @both_sections
 def test_the_unenrolled_are_let_in_where_the_rule_says_so(site: SiteMachine, section: str) -> None:
-    site.start("[service.sshd]\nunenrolled = 'allow'", section)
+    site.start("[[rule]]\nservices = ['sshd']\nunenrolled = 'allow'", section)
     ssh = site.ssh(*WHO, user="carol", key=by_key(section))
     assert ssh.ends_with(0).endswith("carol\r\n")
     assert site.last_record(1)["outcome"] == "EXEMPT"
@@ -251,7 +251,7 @@ def test_the_unenrolled_are_let_in_where_the_rule_says_so(site: SiteMachine, sec
 
 def test_without_pam_permit_behind_it_the_exempt_are_locked_out(site: SiteMachine) -> None:
     """Why the README has a second line for key and code."""
-    site.start("[service.sshd]\nunenrolled = 'allow'", KEY_AND_CODE)
+    site.start("[[rule]]\nservices = ['sshd']\nunenrolled = 'allow'", KEY_AND_CODE)
     site.machine.run(["/bin/sed", "-i", "/^auth required pam_permit.so$/d", "/etc/pam.d/sshd"])
     ssh = site.ssh(*WHO, user="carol", key=True)
     site.refuses(ssh, "carol")

@@ -224,14 +224,14 @@ def test_the_unenrolled_are_denied(site: SiteMachine) -> None:
 
 
 def test_the_unenrolled_are_let_in_where_the_rule_says_so(site: SiteMachine) -> None:
-    site.start("[service.sudo]\nunenrolled = 'allow'")
+    site.start("[[rule]]\nservices = ['sudo']\nunenrolled = 'allow'")
     assert site.sudo(user="carol").ends_with(0) == ROOT
     record = site.last_record(1)
     assert (record["outcome"], record["reason"]) == ("EXEMPT", "unenrolled_allowed")
 
 
 def test_a_member_of_an_exempt_group_is_let_in(site: SiteMachine) -> None:
-    site.start("[policy]\nexempt_groups = ['bob']")
+    site.start("[[rule]]\ngroups = ['bob']\nexempt = true")
     assert site.sudo(user="bob").ends_with(0) == ROOT
 
 

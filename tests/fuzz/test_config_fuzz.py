@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import tomlkit
 from hypothesis import given, settings, strategies as st
 
-from pam_mfa import config
-from pam_mfa.config import Rule, Settings, Unenrolled
+from pam_mfa import config, rules
+from pam_mfa.config import Settings
 from pam_mfa.errors import ConfigError
+from pam_mfa.rules import FirstFactor, LocalKey, Rule, Session, Subject, Unenrolled, UserVerification
 
 MANY = settings(max_examples=500, deadline=None)
 FACTORS = ("fido2", "smartcard", "totp", "recovery")
@@ -28,24 +30,34 @@ clone = "warn"
 [policy]
 methods = ["totp", "recovery"]
 unenrolled = "deny"
-exempt_groups = ["backup"]
+exempt = false
+subject = "user"
 user_verification = "preferred"
 local_key = "always"
-[service.sshd]
+[[rule]]
+services = ["sshd", "gdm-*"]
+users = ["alice", "!bob"]
 methods = ["totp"]
 unenrolled = "allow"
-exempt_groups = []
-[service."polkit-1"]
+[[rule]]
+name = "office"
+groups = ["staff", "!guests"]
+networks = ["192.0.2.0/24", "2001:db8::/32"]
+session = "remote"
+exempt = true
+first_factor = "publickey"
 """
 
 # Keys and values that nearly fit, so that most of a text is looked at and not refused by its first key.
 KEYS = st.sampled_from(
-    [*config.TOP_KEYS, *config.FIDO2_KEYS, *config.RULE_KEYS, "sshd", "polkit-1", "SSHD", "", "a b", "\n"]
+    [*config.TOP_KEYS, *config.FIDO2_KEYS, "name", *rules.MATCH_KEYS, *rules.TERM_KEYS, "SSHD", "", "a b", "\n"]
 ) | st.text(st.characters(codec="utf-8"), max_size=8)
-NAMES = st.sampled_from(["totp", "recovery", "TOTP", "", "wheel", "\x7f"])
+NAMES = st.sampled_from(
+    ["totp", "recovery", "TOTP", "", "wheel", "!wheel", "su*", "::/0", "10.0.0.0/8", "::%a/0", "\x7f"]
+)
 LEAVES = (
     st.sampled_from(
-        ["password", "self", "required", "best-effort", "deny", "allow", "warn", "never", "a.org", "Deny", ""]
+        ["password", "self", "required", "best-effort", "deny", "allow", "warn", "never", "a.org", "Deny", "local", ""]
     )
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
@@ -55,7 +67,16 @@ LEAVES = (
     | st.text(st.characters(codec="utf-8"), max_size=80)
     | st.lists(NAMES, max_size=4)
 )
-TABLES = st.dictionaries(KEYS, st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, max_size=4)), max_size=6)
+TABLES = st.dictionaries(
+    KEYS,
+    st.recursive(
+        LEAVES,
+        lambda inner: (
+            st.dictionaries(KEYS, inner, max_size=4) | st.lists(st.dictionaries(KEYS, inner, max_size=4), max_size=2)
+        ),
+    ),
+    max_size=6,
+)
 
 
 def refused_or_sound(text: str) -> None:
@@ -76,15 +97,23 @@ def sound(found: Settings) -> None:
     assert found.issuer is None or re.fullmatch(r"[^:\x00-\x1f\x7f]{1,64}", found.issuer)
     assert found.fido2.rp_id is None or re.fullmatch(r"[a-z0-9.-]{1,253}", found.fido2.rp_id)
     assert (type(found.fido2.synced), type(found.fido2.clone)) == (config.Synced, config.Clone)
-    for name, rule in [("other", found.policy), *found.services.items()]:
-        assert re.fullmatch(r"[a-z0-9_.@-]{1,64}", name)
+    assert len({rule.name for rule in (found.policy, *found.rules)}) == len(found.rules) + 1
+    for rule in (found.policy, *found.rules):
+        assert re.fullmatch(r"[A-Za-z0-9 _.@+-]{1,64}", rule.name)
+        match = rule.match
+        assert all(re.fullmatch(r"[a-z0-9_.@*?-]{1,64}", service) for service in match.services)
+        assert all(isinstance(network, IPv4Network | IPv6Network) for network in match.networks)
+        for names in (match.users, match.groups):
+            assert not names or any(not name.startswith("!") for name in names)
+            assert all(name not in ("", "!") for name in names)
+        assert match.session is None or type(match.session) is Session
+        assert type(rule.exempt) is bool
+        assert (type(rule.subject), type(rule.first_factor)) == (Subject, FirstFactor)
         assert rule.methods
         assert set(rule.methods) <= set(FACTORS)
         assert len(set(rule.methods)) == len(rule.methods)
         assert type(rule.unenrolled) is Unenrolled
-        assert (type(rule.user_verification), type(rule.local_key)) == (config.UserVerification, config.LocalKey)
-        assert all(rule.exempt_groups)
-        assert found.rule(name) == rule
+        assert (type(rule.user_verification), type(rule.local_key)) == (UserVerification, LocalKey)
 
 
 @MANY
@@ -118,12 +147,11 @@ def test_any_tables(tables: dict[str, object]) -> None:
 
 @MANY
 @given(st.lists(st.sampled_from(FACTORS), min_size=1, unique=True), st.sampled_from(Unenrolled), st.booleans())
-def test_a_rule_is_read_as_it_was_written(methods: list[str], unenrolled: Unenrolled, of_service: bool) -> None:
-    table = {"methods": methods, "unenrolled": str(unenrolled), "exempt_groups": ["backup"]}
-    text = tomlkit.dumps({"service": {"sudo": table}} if of_service else {"policy": table})
-    found = config.parse(text, FACTORS)
-    assert found.rule("sudo") == Rule(tuple(methods), unenrolled, frozenset({"backup"}))
-    assert found.rule("sshd") == (Rule() if of_service else found.rule("sudo"))
+def test_a_rule_is_read_as_it_was_written(methods: list[str], unenrolled: Unenrolled, of_rule: bool) -> None:
+    table = {"methods": methods, "unenrolled": str(unenrolled), "exempt": True}
+    found = config.parse(tomlkit.dumps({"rule": [table]} if of_rule else {"policy": table}), FACTORS)
+    written = Rule(tuple(methods), unenrolled, exempt=True, name="1" if of_rule else "policy")
+    assert (found.policy, *found.rules) == ((Rule(), written) if of_rule else (written,))
 
 
 @settings(max_examples=200, deadline=None)

@@ -203,6 +203,6 @@ def test_another_users_recovery_code_is_wrong(scene: Scene) -> None:
 
 
 def test_the_services_rule_says_which_methods_count(scene: Scene) -> None:
-    scene.configure("[service.mfa]\nmethods = ['totp']")
+    scene.configure("[[rule]]\nservices = ['mfa']\nmethods = ['totp']")
     assert scene.login("alice", *scene.alice.recovery[:3]).code == "MAXTRIES"
     assert scene.login("alice", scene.alice.code()).code == "SUCCESS"

@@ -14,7 +14,8 @@ PACKAGE = "/usr/lib/pam-mfa/site/pam_mfa"
 READER = ("store.sqlite_rows", "QUERIES[FindAccount]")
 WRITER = ("store.sqlite_rows", "OPERATIONS[Attempt]")
 PLACES = [
-    ("login", "decide"), ("login", "wants_groups"), ("login", "read"), ("login", "prove"), ("login", "grant"),
+    ("login", "decide"), ("login", "choose"), ("login", "assess"), ("login", "read"), ("login", "prove"),
+    ("login", "grant"),
     ("factors.code", "ask"), ("factors.code", "comparable"), ("factors.code", "settle"),
     ("factors.totp", "Totp.fits"), ("factors.totp", "Totp.match"), ("factors.totp", "Totp.aftermath"),
     ("factors.base", "commit"), ("service.transaction", "login"),

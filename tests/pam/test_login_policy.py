@@ -31,7 +31,7 @@ def test_the_unenrolled_are_let_through_where_the_rule_says_so(scene: Scene) -> 
 
 
 def test_the_rule_of_one_service_is_for_that_one_alone(scene: Scene) -> None:
-    scene.configure("[service.ours]\nunenrolled = 'allow'")
+    scene.configure("[[rule]]\nservices = ['ours']\nunenrolled = 'allow'")
     assert scene.login("carol", *THREE).code == "MAXTRIES"
     assert scene.login("carol", service="ours").code == "SUCCESS"
 
@@ -67,22 +67,22 @@ def test_right_looking_codes_of_others_do_not_help_an_unknown_user(scene: Scene)
 
 
 def test_members_of_an_exempt_group_are_not_asked(scene: Scene) -> None:
-    scene.configure("[policy]\nexempt_groups = ['rescue']")
+    scene.configure("[[rule]]\ngroups = ['rescue']\nexempt = true")
     scene.machine.run(["/usr/sbin/groupadd", "rescue"])
     scene.machine.run(["/usr/sbin/usermod", "--append", "--groups", "rescue", "alice"])
     login = scene.login("alice")
     assert (login.code, login.prompts) == ("IGNORE", [])
-    assert scene.reason == "exempt_group"
+    assert scene.reason == "exempt"
     assert scene.login("bob", *THREE).code == "MAXTRIES"
 
 
 def test_an_own_group_counts_like_any_other(scene: Scene) -> None:
-    scene.configure("[policy]\nexempt_groups = ['carol']")
+    scene.configure("[[rule]]\ngroups = ['carol']\nexempt = true")
     assert scene.login("carol").code == "IGNORE"
 
 
 def test_a_group_that_does_not_exist_exempts_nobody(scene: Scene) -> None:
-    scene.configure("[policy]\nexempt_groups = ['no-such-group']")
+    scene.configure("[[rule]]\ngroups = ['no-such-group']\nexempt = true")
     assert scene.login("alice", *THREE).code == "MAXTRIES"
     assert scene.login("unknown", *THREE).code == "MAXTRIES"
 
@@ -127,7 +127,7 @@ def test_the_other_entry_points_say_what_the_table_says(scene: Scene) -> None:
 
 
 def test_the_readmes_line_and_pam_permit_behind_it(scene: Scene) -> None:
-    scene.configure("[policy]\nexempt_groups = ['carol']")
+    scene.configure("[[rule]]\ngroups = ['carol']\nexempt = true")
     assert scene.login("alice", scene.alice.code(), service="ours").code == "SUCCESS"
     assert scene.login("carol", service="ours").code == "SUCCESS"
     assert scene.login("alice", *THREE, service="ours").code == "MAXTRIES"
@@ -200,7 +200,7 @@ def test_a_user_gets_no_engine(machine_of_people: Machine, town: Town) -> None:
 
 
 def test_with_bad_settings_the_kept_ones_stay_in_force(scene: Scene) -> None:
-    scene.configure("[policy]\nexempt_groups = ['bob']")
+    scene.configure("[[rule]]\ngroups = ['bob']\nexempt = true")
     scene.machine.service.start()  # whoever starts keeps a good text
     scene.machine.service.stop()
     scene.machine.write(CONFIG, "[policy]\nunenroled = 'allow'\nmethods = 3\n")

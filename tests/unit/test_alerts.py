@@ -11,9 +11,10 @@ from peers import PHONE, RIGHT, Held, Monotonic, Peer, manager
 from softkey import SoftKey
 
 from pam_mfa.audit import Record
-from pam_mfa.config import Clone, Fido2, LocalKey, Rule, Settings
+from pam_mfa.config import Clone, Fido2, Settings
 from pam_mfa.conversation import DeviceReply, Event, Expired
 from pam_mfa.outcome import Outcome
+from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.wire import Type
 
 ALWAYS = Rule(local_key=LocalKey.ALWAYS)

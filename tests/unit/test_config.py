@@ -7,13 +7,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from pam_mfa import config
-from pam_mfa.config import Clone, Fido2, FirstEnrolment, LocalKey, Rule, Settings, Synced, Unenrolled, UserVerification
+from pam_mfa.config import Clone, Fido2, FirstEnrolment, Settings, Synced
 from pam_mfa.errors import ConfigError
+from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
 
 FACTORS = ("fido2", "smartcard", "totp", "recovery")
 METHODS = FACTORS
@@ -32,9 +34,11 @@ def problems(text: str) -> list[str]:
 def test_an_empty_file_gives_the_strict_defaults() -> None:
     settings = config.parse("", FACTORS)
     assert settings == Settings()
-    assert settings.policy == Rule(METHODS, Unenrolled.DENY, frozenset())
+    assert settings.policy == Rule(METHODS, Unenrolled.DENY)
+    assert settings.rules == ()
     assert settings.first_enrolment is FirstEnrolment.PASSWORD
     assert (settings.policy.user_verification, settings.policy.local_key) == ("discouraged", "auto")
+    assert (settings.policy.exempt, settings.policy.subject, settings.policy.first_factor) == (False, "user", "stack")
     assert (settings.audit_required, settings.fail_delay_ms, settings.issuer) == (False, 2000, None)
     assert settings.fido2 == Fido2(None, Synced.ALLOW, Clone.DENY)
 
@@ -52,7 +56,23 @@ def test_every_key_is_read() -> None:
         local_key = "never"
         methods = ["recovery"]
         unenrolled = "allow"
-        exempt_groups = ["backup", "EXAMPLE\\\\domain users"]
+        exempt = true
+        subject = "caller"
+        first_factor = "none"
+        [[rule]]
+        name = "all of them"
+        services = ["sshd", "gdm-*"]
+        users = ["alice", "!bob"]
+        groups = ["backup", "!EXAMPLE\\\\domain users"]
+        networks = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.1"]
+        session = "remote"
+        methods = ["totp", "recovery"]
+        unenrolled = "deny"
+        exempt = true
+        user_verification = "preferred"
+        local_key = "always"
+        subject = "user"
+        first_factor = "publickey"
         """,
         FACTORS,
     )
@@ -61,37 +81,52 @@ def test_every_key_is_read() -> None:
     assert settings.fail_delay_ms == 250
     assert settings.issuer == "Exämple Ltd"
     assert settings.fido2 == Fido2("example.org", Synced.DENY, Clone.WARN)
-    groups = frozenset({"backup", "EXAMPLE\\domain users"})
-    assert settings.policy == Rule(("recovery",), Unenrolled.ALLOW, groups, UserVerification.REQUIRED, LocalKey.NEVER)
+    assert settings.policy == Rule(
+        ("recovery",), Unenrolled.ALLOW, UserVerification.REQUIRED, LocalKey.NEVER, True, Subject.CALLER,
+        FirstFactor.NONE,
+    )  # fmt: skip
+    networks = tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.1/32")))
+    groups = ("backup", "!EXAMPLE\\domain users")
+    match = Match(("sshd", "gdm-*"), ("alice", "!bob"), groups, networks, Session.REMOTE)
+    terms = (Unenrolled.DENY, UserVerification.PREFERRED, LocalKey.ALWAYS, True, Subject.USER, FirstFactor.PUBLICKEY)
+    assert settings.rules == (Rule(("totp", "recovery"), *terms, "all of them", match),)
 
 
-def test_a_service_overrides_the_policy_key_by_key() -> None:
+def test_a_rule_overrides_the_policy_key_by_key() -> None:
     settings = config.parse(
         """
         [policy]
         unenrolled = "allow"
-        exempt_groups = ["backup"]
-        [service.sshd]
+        subject = "caller"
+        exempt = true
+        [[rule]]
         methods = ["recovery", "totp"]
-        exempt_groups = []
-        [service.sudo]
+        subject = "user"
+        [[rule]]
+        name = "second"
         unenrolled = "deny"
         local_key = "always"
-        [service."polkit-1"]
+        [[rule]]
         """,
         FACTORS,
     )
-    assert settings.rule("sshd") == Rule(("recovery", "totp"), Unenrolled.ALLOW, frozenset())
-    assert settings.rule("sudo") == Rule(METHODS, Unenrolled.DENY, frozenset({"backup"}), local_key=LocalKey.ALWAYS)
-    assert settings.rule("polkit-1") == settings.rule("login") == settings.policy
+    first, second, third = settings.rules
+    assert first == Rule(("recovery", "totp"), Unenrolled.ALLOW, name="1")
+    assert second == Rule(subject=Subject.CALLER, local_key=LocalKey.ALWAYS, name="second")
+    assert third == Rule(unenrolled=Unenrolled.ALLOW, subject=Subject.CALLER, name="3")
+
+
+def test_no_rule_inherits_that_nothing_is_asked() -> None:
+    settings = config.parse("policy.exempt = true\nrule = [{}, {exempt = true}, {exempt = false}]", FACTORS)
+    assert [settings.policy.exempt, *(rule.exempt for rule in settings.rules)] == [True, False, True, False]
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = config.parse("[service.sshd]", FACTORS)
+    settings = config.parse("[[rule]]", FACTORS)
     with pytest.raises(AttributeError):
         settings.policy.unenrolled = Unenrolled.ALLOW  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        settings.services["sudo"] = Rule()  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        settings.rules[0].match.users = ("bob",)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("text", "ms"), [("0", 0), ("10", 10_000), ("10.0", 10_000), ("0.0005", 0), ("1.2344", 1234)])
@@ -103,9 +138,16 @@ def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
 
 DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
-TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, service"
+TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, rule"
 HOST = "must be a domain name in lower case, for example example.org"
-NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case)"
+TERMS = "methods, exempt, unenrolled, user_verification, local_key, subject, first_factor"
+KEYS = f"name, services, users, groups, networks, session, {TERMS}"
+SERVICE = "is not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case), * or ?"
+NETWORK = "is not a network, for example 192.0.2.0/24 or 2001:db8::/32"
+NOBODY = "empty: a rule for nobody; leave the key out for everybody"
+WHO = "is not the name of a user or group"
+ONLY_NOT = "only says whom the rule is not for: name at least one whom it is for"
+TITLE = "must be a text of 1 to 64 of A-Z a-z 0-9 space _ . @ + -, and no number, nor policy"
 
 
 @pytest.mark.parametrize(
@@ -115,23 +157,30 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("methods = []", f"methods: unknown key; one of: {TOP}"),
         ("fail_dealy = 2", "fail_dealy: unknown key; did you mean fail_delay?"),
         ("[policy]\nunenroled = 'deny'", "policy.unenroled: unknown key; did you mean unenrolled?"),
-        ("[service.sshd]\nmethod = []", "service.sshd.method: unknown key; did you mean methods?"),
-        ("[service.sshd]\n[service.sshd.policy]", "service.sshd.policy: unknown key; one of: methods, unenrolled, "
-         "exempt_groups, user_verification, local_key"),
-        ("[services.sshd]", "services: unknown key; did you mean service?"),
+        ("[[rule]]\nmethod = []", "rule[0].method: unknown key; did you mean methods?"),
+        ("[[rule]]\n[[rule]]\n[rule.policy]", f"rule[1].policy: unknown key; one of: {KEYS}"),
+        ("[[rules]]", "rules: unknown key; did you mean rule?"),
+        ("[service.sshd]", f"service: unknown key; one of: {TOP}"),
+        ("policy.users = ['alice']", f"policy.users: unknown key; one of: {TERMS}"),
+        ("policy.name = 'mine'", f"policy.name: unknown key; one of: {TERMS}"),
         ('"a\\nb" = 1', f'"a\\nb": unknown key; one of: {TOP}'),
         # wrong types
         ("policy = 'deny'", "policy: a text; must be a table"),
-        ("service = ['sshd']", "service: a list; must be a table"),
-        ("service = 1", "service: a number; must be a table"),
-        ("service.sshd = true", "service.sshd: a boolean; must be a table"),
+        ("rule = ['sshd']", "rule[0]: a text; must be a table"),
+        ("rule = 1", "rule: must be at most 256 tables: [[rule]]"),
+        ("[rule]", "rule: must be at most 256 tables: [[rule]]"),
+        ("rule = [" + "{}," * 257 + "]", "rule: must be at most 256 tables: [[rule]]"),
         ("[[policy]]", "policy: a list; must be a table"),
         ("policy.methods = 'totp'", "policy.methods: a text; must be a list of texts"),
         ("policy.methods = {totp = 1}", "policy.methods: a table; must be a list of texts"),
         ("policy.methods = ['totp', 1]", "policy.methods[1]: a number; must be a text"),
         ("policy.methods = [['totp']]", "policy.methods[0]: a list; must be a text"),
         ("policy.unenrolled = false", "policy.unenrolled: a boolean; one of: deny, allow"),
-        ("policy.exempt_groups = 2024-01-01", "policy.exempt_groups: a date or time; must be a list of texts"),
+        ("policy.exempt = 2024-01-01", "policy.exempt: a date or time; must be true or false"),
+        ("policy.exempt = 'true'", "policy.exempt: a text; must be true or false"),
+        ("policy.exempt = 1", "policy.exempt: a number; must be true or false"),
+        ("policy.subject = 'root'", 'policy.subject: "root"; one of: user, caller'),
+        ("policy.first_factor = 'key'", 'policy.first_factor: "key"; one of: stack, publickey, none'),
         ("audit = true", "audit: a boolean; one of: best-effort, required"),
         ("issuer = 1", ISSUER),
         # values that are none of those allowed
@@ -139,20 +188,14 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self'),
         ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
         ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
-        ("service.su.unenrolled = 'ALLOW'", 'service.su.unenrolled: "ALLOW"; one of: deny, allow'),
+        ("rule = [{unenrolled = 'ALLOW'}]", 'rule[0].unenrolled: "ALLOW"; one of: deny, allow'),
         ("policy.methods = []", "policy.methods: empty; at least one of: fido2, smartcard, totp, recovery"),
         ("policy.methods = ['']", 'policy.methods[0]: unknown method ""; one of: fido2, smartcard, totp, recovery'),
         ("policy.methods = ['TOTP']",
          'policy.methods[0]: unknown method "TOTP"; one of: fido2, smartcard, totp, recovery'),
         ("policy.methods = ['totp', 'totp']", 'policy.methods[1]: "totp" is named twice'),
-        ("service.sshd.methods = ['totp', 'otp']", 'service.sshd.methods[1]: unknown method "otp"; one of: '
+        ("rule = [{}, {methods = ['totp', 'otp']}]", 'rule[1].methods[1]: unknown method "otp"; one of: '
          "fido2, smartcard, totp, recovery"),
-        ("policy.exempt_groups = ['']", 'policy.exempt_groups[0]: "" is not the name of a group'),
-        ("policy.exempt_groups = ['a', ' ']", 'policy.exempt_groups[1]: " " is not the name of a group'),
-        ("policy.exempt_groups = ['wheel ']", 'policy.exempt_groups[0]: "wheel " is not the name of a group'),
-        ("policy.exempt_groups = ['a:b']", 'policy.exempt_groups[0]: "a:b" is not the name of a group'),
-        ('policy.exempt_groups = ["a\\nb"]', 'policy.exempt_groups[0]: "a\\nb" is not the name of a group'),
-        ("policy.exempt_groups = ['a', 'a']", 'policy.exempt_groups[1]: "a" is named twice'),
         # numbers
         ("fail_delay = true", DELAY),
         ("fail_delay = '2s'", DELAY),
@@ -187,13 +230,42 @@ NAME = "not a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lowe
         ("fido2.clone = 'allow'", 'fido2.clone: "allow"; one of: deny, warn'),
         ("policy.user_verification = ''", 'policy.user_verification: ""; one of: required, preferred, discouraged'),
         ("policy.local_key = true", "policy.local_key: a boolean; one of: auto, always, never"),
-        # service names as PAM has them
-        ('service."" = {}', f'service."": {NAME}'),
-        ("service.SSHD = {}", f"service.SSHD: {NAME}"),
-        ("service.'../sshd' = {}", f'service."../sshd": {NAME}'),
-        ("service.'sshd ' = {}", f'service."sshd ": {NAME}'),
-        ("service.'ſshd' = {}", f'service."\\u017fshd": {NAME}'),
-        (f"service.{'a' * 65} = {{}}", f'service."{"a" * 64}...": {NAME}'),
+        # whom a rule is for
+        ("rule = [{services = 'sshd'}]", "rule[0].services: a text; must be a list of texts"),
+        ("rule = [{services = ['']}]", f'rule[0].services[0]: "" {SERVICE}'),
+        ("rule = [{services = ['SSHD']}]", f'rule[0].services[0]: "SSHD" {SERVICE}'),
+        ("rule = [{services = ['a', '../sshd']}]", f'rule[0].services[1]: "../sshd" {SERVICE}'),
+        ("rule = [{services = ['[s]shd']}]", f'rule[0].services[0]: "[s]shd" {SERVICE}'),
+        ("rule = [{services = ['sshd ']}]", f'rule[0].services[0]: "sshd " {SERVICE}'),
+        ("rule = [{services = ['ſshd']}]", f'rule[0].services[0]: "\\u017fshd" {SERVICE}'),
+        (f"rule = [{{services = ['{'a' * 65}']}}]", f'rule[0].services[0]: "{"a" * 64}..." {SERVICE}'),
+        *((f"rule = [{{{key} = []}}]", f"rule[0].{key}: {NOBODY}") for key in (
+            "services", "users", "groups", "networks")),
+        ("rule = [{groups = ['']}]", f'rule[0].groups[0]: "" {WHO}'),
+        ("rule = [{groups = ['!', 'a']}]", f'rule[0].groups[0]: "!" {WHO}'),
+        ("rule = [{groups = ['a', ' ']}]", f'rule[0].groups[1]: " " {WHO}'),
+        ("rule = [{groups = ['wheel ']}]", f'rule[0].groups[0]: "wheel " {WHO}'),
+        ("rule = [{groups = ['a:b']}]", f'rule[0].groups[0]: "a:b" {WHO}'),
+        ('rule = [{users = ["a\\nb"]}]', f'rule[0].users[0]: "a\\nb" {WHO}'),
+        ("rule = [{users = ['a', 'a']}]", 'rule[0].users[1]: "a" is named twice'),
+        ("rule = [{users = ['!a']}]", f"rule[0].users: {ONLY_NOT}"),
+        ("rule = [{groups = ['!a', '!b']}]", f"rule[0].groups: {ONLY_NOT}"),
+        ("rule = [{networks = ['192.0.2.1/24']}]", f'rule[0].networks[0]: "192.0.2.1/24" {NETWORK}'),
+        ("rule = [{networks = ['example.org']}]", f'rule[0].networks[0]: "example.org" {NETWORK}'),
+        ("rule = [{networks = ['::1', 'localhost']}]", f'rule[0].networks[1]: "localhost" {NETWORK}'),
+        ("rule = [{networks = ['10']}]", f'rule[0].networks[0]: "10" {NETWORK}'),
+        ("rule = [{networks = ['::ffff:192.0.2.0/120']}]", f'rule[0].networks[0]: "::ffff:192.0.2.0/120" {NETWORK}'),
+        ("rule = [{networks = ['fe80::%eth0/64']}]", f'rule[0].networks[0]: "fe80::%eth0/64" {NETWORK}'),
+        ("rule = [{networks = [10]}]", "rule[0].networks[0]: a number; must be a text"),
+        ("rule = [{session = 'ssh'}]", 'rule[0].session: "ssh"; one of: local, remote'),
+        ("rule = [{session = true}]", "rule[0].session: a boolean; one of: local, remote"),
+        # what a rule is called
+        ("rule = [{name = ''}]", f"rule[0].name: {TITLE}"),
+        ("rule = [{name = '2'}]", f"rule[0].name: {TITLE}"),
+        ("rule = [{name = 'policy'}]", f"rule[0].name: {TITLE}"),
+        ("rule = [{name = 3}]", f"rule[0].name: {TITLE}"),
+        ('rule = [{name = "a\\nb"}]', f"rule[0].name: {TITLE}"),
+        ("rule = [{name = 'a'}, {name = 'a'}]", 'rule[1].name: "a" is the name of another rule'),
     ],
 )  # fmt: skip
 def test_refused_by_key_path(text: str, problem: str) -> None:
@@ -213,21 +285,21 @@ def test_all_problems_at_once_in_the_order_of_the_settings() -> None:
     [policy]
     methods = []
     unenrolled = "maybe"
-    [service.sshd]
+    [[rule]]
     methods = ["totp", "otp", 3]
-    exempt_groups = [""]
-    [service.Sudo]
+    groups = [""]
+    [[rule]]
+    name = "Sudo"
     methods = "totp"
     """
     assert [problem.partition(":")[0] for problem in problems(text)] == [
         "audt",
         "policy.methods",
         "policy.unenrolled",
-        "service.sshd.methods[2]",
-        "service.sshd.methods[1]",
-        "service.sshd.exempt_groups[0]",
-        "service.Sudo",
-        "service.Sudo.methods",
+        "rule[0].groups[0]",
+        "rule[0].methods[2]",
+        "rule[0].methods[1]",
+        "rule[1].methods",
         "first_enrolment",
         "fail_delay",
     ]
@@ -240,7 +312,7 @@ def test_all_problems_at_once_in_the_order_of_the_settings() -> None:
         ("[policy]\nmethods == 3", "at line 2, column 10"),
         ("audit = 'required'\naudit = 'best-effort'", "at line 2, column"),
         ("[policy]\n[policy]", "at line 2, column"),
-        ("[service.sshd]\n[service.sshd]", "at line 2, column"),
+        ("rule = []\n[[rule]]", "at line 2, column"),
         ("a = 1\nfail_delay", "at line 2, column 11"),
         ("service.ſshd = {}", "at line 1, column 9"),
         ('issuer = "abc', "at line 1, column 14"),
@@ -264,8 +336,8 @@ def test_nesting_without_end_is_a_problem_and_no_crash() -> None:
     "program",
     [
         "names = ',\\n'.join(f'\"g{n}\"' for n in range(30_000))\n"
-        "rule = config.parse(f'policy.exempt_groups = [{names}]', ['totp', 'recovery']).policy\n"
-        "assert len(rule.exempt_groups) == 30_000\n",
+        "(rule,) = config.parse(f'rule = [{{groups = [{names}]}}]', ['totp', 'recovery']).rules\n"
+        "assert len(rule.match.groups) == 30_000\n",
         "try: config.parse('a.' * 130_000 + 'b = 1', ['totp', 'recovery'])\n"
         "except errors.ConfigError as error: assert error.problems == ['line 1 is longer than 4096 characters']\n",
         "try: config.parse(('[' + 'a.' * 2000 + 'b]\\n') * 60, ['totp', 'recovery'])\n"

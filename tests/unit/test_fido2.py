@@ -11,7 +11,7 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account
 from keyflows import CUE, PHONE, PLACE, RP, enrolled, reply, run
 from softkey import BE, BS, UP, UV, SoftKey, once
 
-from pam_mfa.config import Clone, Fido2, LocalKey, Rule, Settings, Synced, UserVerification
+from pam_mfa.config import Clone, Fido2, Settings, Synced
 from pam_mfa.conversation import (
     Alert,
     DeviceReply,
@@ -29,6 +29,7 @@ from pam_mfa.factors.dialogue import NOT_ACCEPTED
 from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import Outcome, Proof
+from pam_mfa.rules import LocalKey, Rule, UserVerification
 from pam_mfa.store.base import DECOY_UID, Attempt, Count
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE

@@ -13,7 +13,7 @@ from keyflows import PLACE, enrolled
 from softkey import BE, BS, UP, UV, SoftKey
 from stores import SEALER, discard, enrol, make
 
-from pam_mfa.config import Fido2, LocalKey, Rule, Settings, Synced, UserVerification
+from pam_mfa.config import Fido2, Settings, Synced
 from pam_mfa.conversation import (
     Aborted,
     Commit,
@@ -54,6 +54,7 @@ from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED, TAKEN
 from pam_mfa.factors.dialogue import BAD_PIN, NO_KEY, NO_SERVICE, NOT_TOUCHED, WORDS
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
+from pam_mfa.rules import LocalKey, Match, Rule, UserVerification
 from pam_mfa.store.base import Credential, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
@@ -453,7 +454,7 @@ def test_where_logind_does_not_answer_nobody_is_at_the_host(store: SqliteStore) 
 
 
 def test_local_key_never_holds_for_enrolling_too(store: SqliteStore) -> None:
-    settings = Settings(services={"pam-mfa": Rule(local_key=LocalKey.NEVER)})
+    settings = Settings(rules=(Rule(local_key=LocalKey.NEVER, match=Match(("pam-mfa",))),))
     with pytest.raises(RefusedError, match="local_key"):
         World(store, facts=Facts(peer_remote=False)).run(enroll(desk(settings), {"factor": "fido2"}))
 
@@ -483,7 +484,7 @@ def test_a_key_proves_who_changes_an_account_where_the_rule_lets_it(store: Sqlit
 
 def test_what_any_service_demands_is_demanded_of_a_new_key(store: SqliteStore, key: SoftKey) -> None:
     strict = Rule(user_verification=UserVerification.REQUIRED)
-    settings = Settings(services={"sudo": Rule(), "login": strict})
+    settings = Settings(rules=(Rule(), strict))
     world = World(store, device=[made(key)])
     with pytest.raises(RefusedError, match="did not ask for its PIN"):
         world.run(enroll(desk(settings, peer=0), {"factor": "fido2"}))

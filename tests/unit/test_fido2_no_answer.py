@@ -10,7 +10,6 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account, code_a
 from keyflows import CUE, MAKE, PHONE, PLACE, Step, enrolled, reply, run
 from softkey import SoftKey
 
-from pam_mfa.config import Rule, UserVerification
 from pam_mfa.conversation import (
     Aborted,
     Answer as Typed,
@@ -43,6 +42,7 @@ from pam_mfa.factors.base import Ceremony
 from pam_mfa.factors.ceremonies import NO_PASSKEYS, NOT_VERIFIED
 from pam_mfa.factors.dialogue import BAD_PIN, GRACE, NO_KEY, NO_SERVICE, NOT_ACCEPTED, NOT_TOUCHED, PLUG_BACK, WORDS
 from pam_mfa.login import prove
+from pam_mfa.rules import Rule, UserVerification
 from pam_mfa.structure import replace
 
 

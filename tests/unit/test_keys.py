@@ -8,7 +8,7 @@ import pytest
 from flows import ALICE, FACTORS, SESSION, Clock, Memory, World
 
 from pam_mfa import wire
-from pam_mfa.config import LocalKey, Rule, Settings
+from pam_mfa.config import Settings
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Expired, HangUp, Wait
 from pam_mfa.devices.base import (
     Asserted,
@@ -28,6 +28,7 @@ from pam_mfa.enroll import AWAY, Caller, Desk
 from pam_mfa.errors import DeadlineError, ProtocolError, RefusedError
 from pam_mfa.keys import devices
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
+from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.structure import replace
 
 BLUE = Described(

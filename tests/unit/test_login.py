@@ -30,7 +30,7 @@ from flows import (
 )
 from stores import SEALER, discard, do, enrol, make
 
-from pam_mfa.config import Rule, Settings, Unenrolled
+from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
     Answer,
@@ -49,6 +49,7 @@ from pam_mfa.conversation import (
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
+from pam_mfa.rules import Match, Rule, Unenrolled
 from pam_mfa.service.transaction import verdict_of
 from pam_mfa.store.base import DECOY_UID, Account, Attempt, Remove, Tried
 from pam_mfa.store.sqlite import SqliteStore
@@ -59,7 +60,7 @@ NOW = Clock()()
 RIGHT, WRONG = code_at(PHONE, NOW), wrong_for(PHONE, NOW)
 LETS_IN = {Outcome.GRANTED, Outcome.EXEMPT}
 ALLOW = Rule(unenrolled=Unenrolled.ALLOW)
-RESCUE = Rule(exempt_groups=frozenset({"rescue"}))
+RESCUE = Rule(exempt=True, match=Match(groups=("rescue",)))
 KEY_FIRST = Rule(methods=("key", "totp", "recovery"))
 
 
@@ -69,7 +70,7 @@ def request(peer: int = 0, user: str = "alice", uid: int | None = ALICE, service
 
 def run(world: World, asks: Request | None = None, rule: Rule | None = None) -> Verdict:
     """The verdict of a login, also of one that raises."""
-    settings = Settings(policy=rule or Rule())
+    settings = Settings(rules=(rule or Rule(),))
     try:
         return world.run(login(asks or request(), settings, FACTORS_AND_KEY, Clock()))
     except BaseException as problem:
@@ -115,7 +116,7 @@ def test_root_asks_for_anyone_and_a_user_for_itself(peer: int) -> None:
 )
 def test_nobody_asks_for_somebody_else(peer: int, user: str, uid: int | None) -> None:
     world = World(Memory(account(PHONE)), [RIGHT])
-    for rule in (Rule(), ALLOW, Rule(exempt_groups=frozenset({"rescue"}))):
+    for rule in (Rule(), ALLOW, RESCUE):
         assert run(world, request(peer, user, uid), rule) == Verdict(Outcome.DENIED, "peer_denied")
     assert set(world.kinds) <= {"LookUp"}
 
@@ -128,8 +129,8 @@ def test_the_user_database_decides_whose_name_a_uid_is() -> None:
 @pytest.mark.parametrize("groups", [{"rescue"}, {"staff", "rescue"}])
 def test_members_of_exempt_groups_are_not_asked(groups: set[str]) -> None:
     world = World(Memory(account(PHONE)), groups={"alice": groups})
-    assert run(world, rule=RESCUE) == Verdict(Outcome.EXEMPT, "exempt_group")
-    assert world.kinds == ["Read", "LookUp"]
+    assert run(world, rule=RESCUE) == Verdict(Outcome.EXEMPT, "exempt")
+    assert world.kinds == ["LookUp", "Read"]
 
 
 @pytest.mark.parametrize("groups", [set(), {"staff"}, {"Rescue"}, {"rescue "}])
@@ -144,14 +145,19 @@ def test_the_unenrolled_are_let_by_only_where_that_is_allowed() -> None:
     assert run(World(Memory(account(PHONE)), [WRONG] * 3), rule=ALLOW).outcome is Outcome.TRIES_SPENT
 
 
-@pytest.mark.parametrize(
-    "rule", [Rule(), ALLOW, RESCUE, Rule(unenrolled=Unenrolled.ALLOW, exempt_groups=frozenset("x"))]
-)
+@pytest.mark.parametrize("rule", [Rule(), ALLOW, RESCUE, Rule(exempt=True, match=Match(users=("mallory",)))])
 def test_an_unknown_user_is_never_exempt_nor_granted(rule: Rule) -> None:
     """F01: not even with a code that is right for somebody."""
-    world = World(Memory(account(PHONE)), [RIGHT] * 3, groups={"mallory": {"rescue", "x"}})
+    world = World(Memory(account(PHONE)), [RIGHT] * 3)
     assert run(world, request(0, "mallory", None), rule) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
-    assert world.kinds == ["Read", *["AskSecret", "Commit"] * 3]
+    assert world.kinds == [*["LookUp"] * bool(rule.match.groups), "Read", *["AskSecret", "Commit"] * 3]
+
+
+@pytest.mark.parametrize(("user", "uid"), [("alice", 4711), ("alice", None), ("mallory", ALICE)])
+def test_groups_of_another_account_of_that_name_are_not_believed(user: str, uid: int | None) -> None:
+    world = World(Memory(account(PHONE)), [RIGHT] * 3, groups={"alice": {"rescue"}})
+    assert run(world, request(0, user, uid), RESCUE) == Verdict(Outcome.UNAVAILABLE, "lookup")
+    assert world.kinds == ["LookUp"]
 
 
 @pytest.mark.parametrize("rule", [Rule(), ALLOW, RESCUE])
@@ -160,11 +166,11 @@ def test_a_store_that_does_not_answer_is_never_nobody_enrolled(rule: Rule, probl
     """F04-F09."""
     world = World(Memory(broken=problem("x")), groups={"alice": {"rescue"}})
     assert run(world, rule=rule) == Verdict(Outcome.UNAVAILABLE, problem.reason)
-    assert world.kinds == ["Read"]
+    assert world.kinds == [*["LookUp"] * bool(rule.match.groups), "Read"]
 
 
 def test_a_user_database_that_does_not_answer_is_unavailable() -> None:
-    world = World(Memory(), instead={1: LookupFailed("hangs")})
+    world = World(Memory(), instead={0: LookupFailed("hangs")})
     assert run(world, rule=RESCUE) == Verdict(Outcome.UNAVAILABLE, "lookup")
     world = World(Memory(), instead={0: LookupFailed("hangs")})
     assert run(world, request(ALICE), ALLOW) == Verdict(Outcome.UNAVAILABLE, "lookup")
@@ -207,7 +213,7 @@ def test_a_uid_under_another_name_is_unavailable() -> None:
 
 
 def test_each_service_has_its_own_rule() -> None:
-    settings = Settings(services={"su": ALLOW})
+    settings = Settings(rules=(Rule(unenrolled=Unenrolled.ALLOW, match=Match(("su",))),))
     for service, outcome in {"su": Outcome.EXEMPT, "sudo": Outcome.TRIES_SPENT}.items():
         world = World(Memory(), ["", "", ""])
         assert world.run(login(request(service=service), settings, FACTORS, Clock())).outcome is outcome
@@ -265,7 +271,8 @@ EVENTS: list[Any] = [
     Committed((Tried.ACCEPTED, Tried.ACCEPTED)),
     LookedUp(None),
     LookedUp("mallory", frozenset({"staff"})),
-    LookedUp("root", frozenset({"root", "wheel"})),
+    LookedUp("root", frozenset({"root", "wheel"}), 0),
+    LookedUp("root", frozenset({"rescue"}), 0),
     Checked(True),
     DeviceTouch(),
     DeviceReply(None),

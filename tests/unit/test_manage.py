@@ -15,11 +15,12 @@ from peers import PHONE, RIGHT, WRONG, Held, Monotonic, Peer, held, manager
 from stores import SEALER, discard, enrol, make
 
 from pam_mfa import wire
-from pam_mfa.config import FirstEnrolment, LocalKey, Rule, Settings
+from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.conversation import DeviceReply
 from pam_mfa.devices.base import Idle
 from pam_mfa.errors import AbortedError, ConfigError, LookupFailed, ProtocolError, RefusedError, StoreMissing
 from pam_mfa.outcome import Outcome
+from pam_mfa.rules import LocalKey, Match, Rule
 from pam_mfa.service.manage import RECORDED, VERBS, answer_of
 from pam_mfa.store.base import FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
@@ -127,7 +128,7 @@ def test_root_manages_any_account(enrolled: SqliteStore, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
-    settings = Settings(services={"pam-mfa": Rule(local_key=LocalKey.ALWAYS)})
+    settings = Settings(rules=(Rule(local_key=LocalKey.ALWAYS, match=Match(("pam-mfa",))),))
     one = ask(enrolled, settings=settings if verb == "devices" else Settings()).request(verb, **ARGS[verb])
     if verb in ("enroll", "rename", "remove", "recovery"):
         assert one.texts == ["Verification code: "]
@@ -356,6 +357,7 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
         "factor": None,
         "credential": None,
         "label": None,
+        "subject": None,
     }
 
 

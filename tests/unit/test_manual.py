@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pam_mfa.cli.main import cli
-from pam_mfa.config import FIDO2_KEYS, RULE_KEYS
+from pam_mfa.config import FIDO2_KEYS
 from pam_mfa.devices.base import Failure
 from pam_mfa.factors import ceremonies, dialogue
+from pam_mfa.rules import MATCH_KEYS, TERM_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "packaging/manual/keys.md").read_text()
@@ -52,7 +53,7 @@ def _options(command: object) -> set[str]:
 
 def test_its_settings_are_there() -> None:
     for key in re.findall(r"^([a-z_]+) = ", MANUAL, re.MULTILINE):
-        assert key in {*FIDO2_KEYS, *RULE_KEYS}
+        assert key in {*FIDO2_KEYS, *MATCH_KEYS, *TERM_KEYS}
 
 
 def test_the_readme_points_to_it() -> None:

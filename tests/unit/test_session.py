@@ -23,10 +23,11 @@ from peers import (
 )
 
 from pam_mfa import wire
-from pam_mfa.config import Rule, Settings
+from pam_mfa.config import Settings
 from pam_mfa.conversation import Aborted, Answer, DeviceReply, DeviceTouch, Expired, Wait
 from pam_mfa.errors import StoreError
 from pam_mfa.outcome import Outcome, Verdict
+from pam_mfa.rules import Rule
 from pam_mfa.service.session import Session
 from pam_mfa.wire import Type
 

@@ -31,7 +31,7 @@ def test_the_name_of_a_uid() -> None:
 
 def test_the_groups_of_a_user() -> None:
     found = system.look_up(LookUp(user="root"))
-    assert found.name == "root"
+    assert (found.name, found.uid) == ("root", 0)
     assert grp.getgrgid(pwd.getpwnam("root").pw_gid).gr_name in found.groups
 
 
@@ -50,7 +50,7 @@ def test_secondary_groups_count_and_those_without_a_name_do_not(monkeypatch: pyt
         return grp.struct_group((names[number], "x", number, []))
 
     monkeypatch.setattr(grp, "getgrgid", by_number)
-    assert system.look_up(LookUp(user="root")) == LookedUp("root", frozenset({"root", "man"}))
+    assert system.look_up(LookUp(user="root")) == LookedUp("root", frozenset({"root", "man"}), 0)
 
 
 @pytest.mark.parametrize("call", ["getpwuid", "getpwnam"])

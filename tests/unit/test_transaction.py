@@ -9,9 +9,10 @@ from flows import ALICE, BOB, CODES, Clock, Memory, account
 from peers import NONCE, PHONE, RIGHT, WRONG, Held, Monotonic, Peer, peer
 
 from pam_mfa import wire
-from pam_mfa.config import Rule, Settings, Unenrolled
+from pam_mfa.config import Settings
 from pam_mfa.errors import AbortedError, ConfigError, PamMfaError, ProtocolError, RefusedError, StoreMissing
 from pam_mfa.outcome import Outcome, Proof, Verdict
+from pam_mfa.rules import Rule, Unenrolled
 from pam_mfa.service.transaction import REFUSALS, verdict_of
 from pam_mfa.structure import replace, values
 from pam_mfa.throttle import FREE
@@ -168,6 +169,7 @@ def test_the_record_of_a_granted_login_names_the_credential(clock: Monotonic) ->
         "factor": "totp",
         "credential": PHONE.id,
         "label": "phone",
+        "subject": None,
     }
 
 

@@ -20,6 +20,8 @@ PCSCD_SOCKET = "/run/pcscd/pcscd.comm"
 FIDO_USAGE_PAGE = (
     b"\x06\xd0\xf1"  # in a HID report descriptor: the page of the FIDO alliance (CTAP 2.1 section 11.2.8.1)
 )
+PCSCD_POLICY = "/usr/share/polkit-1/actions/org.debian.pcsc-lite.policy"
+POLKIT_RULES = ("/usr/share/polkit-1/rules.d/pam-mfa-device.rules", "/etc/polkit-1/rules.d/pam-mfa-device.rules")
 READ_WRITE = 0o6
 TRIGGER = "run: udevadm control --reload && udevadm trigger --subsystem-match=hidraw; or plug it in again"
 
@@ -104,4 +106,6 @@ def _cards(where: Paths) -> Finding:
         return warn("cards", f"nobody listens behind {PCSCD_SOCKET}", "run: systemctl restart pcscd.socket")
     if not stat.S_IMODE(where.at(PCSCD_SOCKET).stat().st_mode) & 0o2:
         return warn("cards", f"{PCSCD_SOCKET} is not open to {ACCOUNT}", f"chmod 0666 {PCSCD_SOCKET}")
+    if where.at(PCSCD_POLICY).exists() and not any(where.at(path).exists() for path in POLKIT_RULES):
+        return warn("cards", f"{POLKIT_RULES[0]} is missing: polkit keeps {ACCOUNT} from cards", REINSTALL)
     return ok("cards", PCSCD_SOCKET)

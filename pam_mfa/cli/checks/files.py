@@ -75,19 +75,20 @@ def lines_of(where: Paths, path: str) -> list[str]:
         return []
 
 
-def check(where: Paths, account: int | None) -> Iterator[Finding]:
+def check(where: Paths) -> Iterator[Finding]:
     """Programs, settings, key and store, the module, and every directory on the way to them."""
+    account = service_account(where)
     if account is None:
         yield bad("account", f"there is no system user {ACCOUNT}", REINSTALL)
     for wanted in WANTED:
         yield from check_one(where, wanted, account)
     yield from _same_program(where)
-    modules = _modules(where)
-    for module in modules:
+    found = modules(where)
+    for module in found:
         yield from check_one(where, Wanted("module", module, 0o644, WRITABLE | SET_ID), account)
-    if not modules:
+    if not found:
         yield bad("module", f"{MODULE} is in none of libpam's directories", REINSTALL)
-    yield from _directories(where, [wanted.path for wanted in WANTED] + modules)
+    yield from _directories(where, [wanted.path for wanted in WANTED] + found)
 
 
 def check_one(where: Paths, wanted: Wanted, account: int | None) -> Iterator[Finding]:
@@ -126,7 +127,7 @@ def _same_program(where: Paths) -> Iterator[Finding]:
             yield warn(subject, f"{path} is not the same file as pam-mfad: an installation was cut short", REINSTALL)
 
 
-def _modules(where: Paths) -> list[str]:
+def modules(where: Paths) -> list[str]:
     """The installed modules, one for each directory that libpam has modules in."""
     found = (path for pattern in MODULE_DIRECTORIES for path in sorted(where.root.glob(f"{pattern}/{MODULE}")))
     return ["/" + str(path.relative_to(where.root)) for path in found]

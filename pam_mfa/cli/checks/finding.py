@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+NAMED = 3  # so many of several like things are named
+
 
 class Severity(StrEnum):
     """How bad it is: fine, worth a look, or logins or their safety are affected."""
@@ -44,3 +46,9 @@ def warn(subject: str, found: str, fix: str) -> Finding:
 def bad(subject: str, found: str, fix: str) -> Finding:
     """Logins or their safety are affected."""
     return Finding(subject, Severity.BAD, found, fix)
+
+
+def some(names: list[str]) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

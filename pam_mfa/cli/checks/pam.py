@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from .. import pamfiles, paths
 from ..pamfiles import Read, Stacks, Unreadable
 from ..paths import Paths
 from . import stacks
-from .files import REINSTALL
-from .finding import Finding, bad, ok, warn
+from .files import REINSTALL, writable
+from .finding import Finding, Severity, bad, ok, some, warn
 
 PASSWORD_SERVICE = "pam-mfa"  # noqa: S105 - a file name: the stack that checks the password at the first enrolment
-FIRST = '[service.pam-mfa] with unenrolled = "allow"'
+FIRST = '[[rule]] services = ["pam-mfa"], unenrolled = "allow"'
 # Debian builds sudo and su so that a login shell has a service file of its own.
 TWINS = {"sudo": "sudo-i", "sudo-i": "sudo", "su": "su-l", "su-l": "su"}
 SPARE = (
@@ -35,19 +35,58 @@ def check(where: Paths) -> Iterator[Finding]:
     """The module's own service file, then every service that names the module."""
     yield from _password_service(where)
     asking: dict[str, bool] = {}
+    found: list[Finding] = []
     for service in services(where):
         try:
-            found = read_stacks(where, service)
+            read = read_stacks(where, service)
         except Unreadable as error:
             if _mentions(where, service):
-                yield bad(f"pam {service}", f"libpam refuses the whole service: {error}", "correct the file")
+                found.append(bad(f"pam {service}", f"libpam refuses the whole service: {error}", "correct the file"))
             continue
-        asking[service] = any(map(stacks.ours, found["auth"]))
-        yield from stacks.judge(service, found)
-        yield from _absent_modules(where, service, found)
+        asking[service] = any(map(stacks.ours, read["auth"]))
+        found += [*stacks.judge(service, read), *_absent_modules(where, service, read)]
+    found += _unproven(where, [service for service, asks in asking.items() if asks])
+    yield from _once(found)
     yield from _twins(asking)
+    yield from _writers(where, [service for service, asks in asking.items() if asks])
     if not any(asking.values()):
         yield warn("pam", "no PAM file names pam_mfa.so: nobody is asked for a second factor", f"add: {stacks.LINE}")
+
+
+def _once(found: Iterable[Finding]) -> Iterator[Finding]:
+    """What is wrong in a file that many services include is one problem."""
+    same: dict[tuple[str, str], list[Finding]] = {}
+    for finding in found:
+        if finding.severity is Severity.OK:
+            yield finding
+        else:
+            same.setdefault((finding.found, finding.fix), []).append(finding)
+    for first, *others in same.values():
+        names = [other.subject.removeprefix("pam ") for other in others if other.subject != first.subject]
+        yield replace(first, found=f"{first.found} (also {some(names)})") if names else first
+
+
+def _unproven(where: Paths, asking: list[str]) -> Iterator[Finding]:
+    """What the rules believe to be proven before us, and is not. Bad settings are for service.py to tell."""
+    from . import expected
+
+    found = expected.settings(where)
+    if found is None:
+        return
+    for service in asking:
+        yield from expected.judge(service, read_stacks(where, service)["auth"], expected.asking(found, service))
+
+
+def _writers(where: Paths, asking: list[str]) -> Iterator[Finding]:
+    """Whoever may write to one of these files can take our line out."""
+    read: set[str] = set()
+    for service in asking:
+        read_stacks(where, service, read)
+    loose = [problem for path in sorted(read) if (problem := writable(where.at(path), path))]
+    for problem in loose:
+        yield bad("pam files", problem, "give it to root, and take the right to write from everybody else")
+    if read and not loose:
+        yield ok("pam files", f"only root can write to the {len(read)} that lead to {stacks.MODULE}")
 
 
 def _twins(asking: dict[str, bool]) -> Iterator[Finding]:
@@ -71,21 +110,28 @@ def services(where: Paths) -> list[str]:
     return sorted(name for name in names if not name.endswith(SPARE) and not name.startswith("."))
 
 
-def read_stacks(where: Paths, service: str) -> Stacks:
-    """The stacks of one service. Raises Unreadable."""
+def read_stacks(where: Paths, service: str, read: set[str] | None = None) -> Stacks:
+    """The stacks of one service. The files they came from, and their directories, go into `read`. Raises Unreadable."""
+    read = set() if read is None else read
     if _directories(where):
-        return pamfiles.stacks(service, _reader(where))
-    return pamfiles.stacks_of_conf(service, _text(where, paths.PAM_CONF) or "", _reader(where))
+        return pamfiles.stacks(service, _reader(where, read))
+    read.add(paths.PAM_CONF)
+    return pamfiles.stacks_of_conf(service, _text(where, paths.PAM_CONF) or "", _reader(where, read))
 
 
 def _directories(where: Paths) -> list[str]:
     return [path for path in paths.PAM_DIRECTORIES if where.at(path).is_dir()]
 
 
-def _reader(where: Paths) -> Read:
+def _reader(where: Paths, found: set[str]) -> Read:
     def read(name: str) -> str | None:
         candidates = [name] if name.startswith("/") else [f"{path}/{name}" for path in paths.PAM_DIRECTORIES]
-        return next((text for path in candidates if (text := _text(where, path)) is not None), None)
+        for path in candidates:
+            text = _text(where, path)
+            if text is not None:
+                found.update((path, path.rpartition("/")[0]))
+                return text
+        return None
 
     return read
 
@@ -100,7 +146,7 @@ def _text(where: Paths, path: str) -> str | None:
 
 
 def _mentions(where: Paths, service: str) -> bool:
-    return stacks.MODULE in (_reader(where)(service) or "")
+    return stacks.MODULE in (_reader(where, set())(service) or "")
 
 
 def _password_service(where: Paths) -> Iterator[Finding]:
@@ -121,14 +167,15 @@ def _password_service(where: Paths) -> Iterator[Finding]:
 
 def _first_let_in(where: Paths) -> bool:
     """Whether the settings let somebody without a credential pass our own service; without settings nobody enrols."""
-    from ...config import Unenrolled, load
-    from ...errors import ConfigError
-    from ...factors import registry
+    from ...policy import Facts, choose
+    from ...rules import Rule, Unenrolled
+    from . import expected
 
-    with contextlib.suppress(ConfigError):
-        _, settings = load(str(where.at(paths.SETTINGS)), registry(lambda data: data))
-        return settings.rule(PASSWORD_SERVICE).unenrolled is Unenrolled.ALLOW
-    return False
+    settings = expected.settings(where)
+    if settings is None:
+        return False
+    rule = choose(settings.policy, settings.rules, Facts(PASSWORD_SERVICE))
+    return isinstance(rule, Rule) and (rule.exempt or rule.unenrolled is Unenrolled.ALLOW)
 
 
 def _absent_modules(where: Paths, service: str, found: Stacks) -> Iterator[Finding]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from ... import __version__
 from ...errors import AbortedError, PamMfaError, RefusedError
-from .. import client
+from .. import client, paths
 from ..client import NoService, Record
 from ..paths import Paths
 from .files import REINSTALL
@@ -24,6 +25,7 @@ STORE_FIX = {
     "store_schema": "install the version of pam-mfa that last used this store, or a newer one",
 }
 STORE_UNAVAILABLE = "look at space and permissions of /var/lib/pam-mfa, and at the log"
+ROUNDING = 1  # seconds, of `uptime`
 CONFIG_FIX = "correct /etc/pam-mfa/config.toml, then reload pam-mfad"
 
 
@@ -44,16 +46,16 @@ class _Nobody:
 def check(where: Paths) -> Iterator[Finding]:
     """The service and, for root, an engine of our own. That there is no service is for sockets.py to say."""
     try:
-        yield from _examine("service", client.open_service(where))
+        yield from _examine("service", client.open_service(where), where)
     except NoService:
         pass
     except RefusedError as error:
         yield bad("service", error.message, RESTART)
     if os.geteuid() == 0:
-        yield from _examine("engine", client.engine(where))
+        yield from _examine("engine", client.engine(where), where)
 
 
-def _examine(subject: str, connected: AbstractContextManager[socket.socket]) -> Iterator[Finding]:
+def _examine(subject: str, connected: AbstractContextManager[socket.socket], where: Paths) -> Iterator[Finding]:
     records: list[Record] = []
     failure = ""
     try:
@@ -62,7 +64,8 @@ def _examine(subject: str, connected: AbstractContextManager[socket.socket]) -> 
                 records.append(record)
     except PamMfaError as error:
         failure = error.message if isinstance(error, RefusedError) else f"no usable answer: {error}"
-    found = [finding for record in records if record.get("kind") == "service" for finding in judge(subject, record)]
+    health = [record for record in records if record.get("kind") == "service"]
+    found = [finding for record in health for finding in (*judge(subject, record), *_outlived(where, record))]
     if failure and not any(finding.severity is Severity.BAD for finding in found):
         found.append(bad(subject, failure, RESTART if subject == "service" else REINSTALL))
     yield from found or [ok(subject, "answers")]
@@ -86,12 +89,14 @@ def judge(subject: str, record: Record) -> Iterator[Finding]:
 def _versions(subject: str, record: Record) -> Iterator[Finding]:
     if record.get("version") != __version__:
         yield warn(subject, f"it is version {record.get('version')}, this is {__version__}", RESTART)
-    built = str(record.get("python")).split(".")[:2]
-    here = [str(part) for part in sys.version_info[:2]]
-    if built == here:
-        yield ok("python", f"{'.'.join(here)} ({subject})")
-    else:
-        yield bad("python", f"{subject} runs {'.'.join(built)}, this system {'.'.join(here)}", REINSTALL)
+
+
+def _outlived(where: Paths, record: Record) -> Iterator[Finding]:
+    """A process that is older than what is installed. The link to the packages is made anew by every installation."""
+    with contextlib.suppress(OSError):
+        installed = where.at(paths.SITE).lstat().st_ctime
+        if time.time() - record.get("uptime", 0) + ROUNDING < installed:
+            yield warn("service", "it was started before the last installation, and still is what it was", RESTART)
 
 
 def _settings(subject: str, record: Record) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""The Python packages that the programs run: only root can change them, and they are as they were installed."""
+"""The Python packages that the programs run: only root can change them, and they are as they were installed.
+
+What is native comes with them, so packages of another installation than module and programs are found here too.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import csv
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import paths
 from ..paths import Paths
-from .files import REINSTALL, WRITABLE
-from .finding import Finding, bad, ok
+from .files import REINSTALL, WRITABLE, modules
+from .finding import Finding, bad, ok, some
 
-NAMED = 3  # so many of several like problems are named
+NATIVE = "pam_mfa/_native"
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def check(where: Paths) -> Iterator[Finding]:
@@ -33,11 +38,34 @@ def check(where: Paths) -> Iterator[Finding]:
     loose = [name for name, found in entries if not _sound(found)]
     changed = list(_changed(site))
     if loose:
-        yield bad("packages", f"not root's alone, or no plain file: {_some(loose)}", REINSTALL)
+        yield bad("packages", f"not root's alone, or no plain file: {some(loose)}", REINSTALL)
     if changed:
-        yield bad("packages", f"changed since they were installed: {_some(changed)}", REINSTALL)
+        yield bad("packages", f"changed since they were installed: {some(changed)}", REINSTALL)
     if not loose and not changed:
         yield ok("packages", f"{paths.SITE}: {len(entries)} files as installed")
+    yield from _python(site)
+    yield from _programs(where, site)
+
+
+def _python(site: Path) -> Iterator[Finding]:
+    """Extension modules are made for one minor version."""
+    names = [path.name.split(".")[1] for path in (site / NATIVE).glob("*.cpython-*.so")]
+    made = sorted({name.split("-")[1] for name in names})
+    if made == [HERE.replace(".", "")]:
+        yield ok("python", HERE)
+    else:
+        yield bad("python", f"the packages are made for {some(made) or 'none'}, this system has {HERE}", REINSTALL)
+
+
+def _programs(where: Paths, site: Path) -> Iterator[Finding]:
+    """The module and the programs are those that came with the packages."""
+    for path in (*modules(where), paths.DAEMON, paths.PASSWORD_HELPER):
+        try:
+            same = where.at(path).read_bytes() == (site / NATIVE / Path(path).name).read_bytes()
+        except OSError:
+            continue  # files.py tells
+        if not same:
+            yield bad("version", f"{path} is not of the same version as the packages", REINSTALL)
 
 
 def _walk(site: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -70,8 +98,3 @@ def _same(site: Path, name: str, recorded: str) -> bool:
     except OSError:
         return False
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == recorded.removeprefix("sha256=")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

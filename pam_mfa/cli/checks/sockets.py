@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import paths
 from ..paths import Paths
-from .files import ACCOUNT
+from .files import ACCOUNT, service_account
 from .finding import Finding, bad, ok, warn
 
 RESTART = "restart pam-mfad"
@@ -44,8 +44,9 @@ WANTED = (
 KNOWN = {wanted.name for wanted in WANTED} | {SERVICE_LOCK, *ENGINE_LOCKS, PENDING}
 
 
-def check(where: Paths, account: int | None) -> Iterator[Finding]:
+def check(where: Paths) -> Iterator[Finding]:
     """The directory and everything in it."""
+    account = service_account(where)
     directory = where.at(paths.RUN)
     try:
         names = sorted(os.listdir(directory))

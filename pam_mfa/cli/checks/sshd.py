@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ..pamfiles import Unreadable
 from ..paths import Paths
-from . import stacks
+from . import sshd_match, stacks
 from .finding import Finding, bad, ok, warn
 from .pam import read_stacks, services
 
@@ -19,6 +20,24 @@ SECONDS = 10
 LOGIN_SECONDS = 90  # what a login through sshd may take us
 METHODS = "AuthenticationMethods publickey,keyboard-interactive"
 CONFIG = "in /etc/ssh/sshd_config, then reload sshd"
+MOST_BLOCKS = 50  # that are looked at
+WAITING = 10  # logins that may wait for their second factor at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What pam-mfa's own side asks of sshd.
+
+    Args:
+        seconds: a login may take.
+        public_key: in words, the rules that refuse a login that showed no public key; empty where none does.
+    """
+
+    seconds: int = LOGIN_SECONDS
+    public_key: str = ""
+
+
+ORDINARY = Wanted()
 
 
 def check(where: Paths) -> Iterator[Finding]:
@@ -26,28 +45,73 @@ def check(where: Paths) -> Iterator[Finding]:
     if str(where.root) != "/" or os.geteuid() != 0 or not os.access(PROGRAM, os.X_OK):
         return
     with contextlib.suppress(Unreadable):
-        if SERVICE in services(where) and stacks.names_us(read_stacks(where, SERVICE)):
-            yield from _examine()
+        lines = read_stacks(where, SERVICE)["auth"] if SERVICE in services(where) else ()
+        if any(map(stacks.ours, lines)):
+            yield from _examine(where, Wanted(stacks.seconds(SERVICE, lines), _public_key(where)))
 
 
-def _examine() -> Iterator[Finding]:
+def _public_key(where: Paths) -> str:
+    from ...rules import FirstFactor
+    from . import expected
+
+    found = expected.settings(where)
+    rules = expected.asking(found, SERVICE) if found else []
+    return expected.named([rule for rule in rules if rule.first_factor is FirstFactor.PUBLICKEY])
+
+
+def _examine(where: Paths, wanted: Wanted) -> Iterator[Finding]:
     try:
-        done = subprocess.run([PROGRAM, "-T"], capture_output=True, timeout=SECONDS, env={"LC_ALL": "C"})
+        found = list(judge(printed("-C", sshd_match.written()), wanted))
+        found += _matched(where, wanted, {each.found for each in found})
     except (OSError, subprocess.SubprocessError) as error:
-        yield warn("sshd", f"sshd -T does not run: {error}", "run it by hand and correct what it names")
+        yield warn("sshd", f"sshd -T does not print its settings: {_said(error)}", _fix(_said(error)))
         return
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        yield warn("sshd", f"sshd -T does not print its settings: {said}", "correct that, then run doctor again")
-    else:
-        yield from judge(done.stdout.decode(errors="replace"))
+    yield from found or [ok("sshd", "asks PAM in every way to log in, as far as its Match blocks can be tried")]
 
 
-def judge(text: str) -> Iterator[Finding]:
-    """What the output of `sshd -T` means for us. Match blocks are not in it."""
+def _matched(where: Paths, wanted: Wanted, known: set[str]) -> Iterator[Finding]:
+    """What holds for some connections only."""
+    for block in sshd_match.blocks(where)[:MOST_BLOCKS]:
+        connection = sshd_match.connection(block)
+        for finding in judge(printed("-C", connection), wanted) if connection else ():
+            if finding.found not in known:
+                yield replace(finding, found=f"{finding.found} ({block})")
+
+
+def printed(*arguments: str, before: Sequence[str] = ()) -> str:
+    """What `sshd -T` prints.
+
+    Args:
+        arguments: further ones.
+        before: what runs it.
+
+    Raises:
+        OSError, SubprocessError: it does not run, or not to its end.
+    """
+    command = [*before, PROGRAM, "-T", *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, env={"LC_ALL": "C"}, check=True)
+    return done.stdout.decode(errors="replace")
+
+
+def _said(error: OSError | subprocess.SubprocessError) -> str:
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
+    return said.decode(errors="replace").strip() if said else str(error)
+
+
+def _fix(said: str) -> str:
+    if "separation directory" in said:  # sshd's unit makes it
+        return "start sshd once, then run doctor again"
+    return "correct what it names, then run doctor again"
+
+
+def judge(text: str, wanted: Wanted = ORDINARY) -> Iterator[Finding]:
+    """What is wrong with the settings that `sshd -T` prints."""
     settings = dict(line.lower().partition(" ")[::2] for line in text.splitlines())
-    found = [*_reach(settings), *_ways_round(settings)]
-    yield from found or [ok("sshd", "asks PAM in every way to log in (Match blocks are not looked at)")]
+    yield from _reach(settings)
+    yield from _limits(settings, wanted.seconds)
+    yield from _ways_round(settings)
+    if wanted.public_key:
+        yield from _key_first(settings, wanted.public_key)
 
 
 def _reach(settings: dict[str, str]) -> Iterator[Finding]:
@@ -59,25 +123,62 @@ def _reach(settings: dict[str, str]) -> Iterator[Finding]:
             "without keyboard-interactive no prompt can be shown",
             f"set KbdInteractiveAuthentication yes {CONFIG}",
         )
+
+
+def _limits(settings: dict[str, str], seconds: int) -> Iterator[Finding]:
+    """What ends logins that take their time, or turns away those who come meanwhile or after a wrong code."""
     grace = settings.get("logingracetime", "")
-    if grace.isdecimal() and 0 < int(grace) < LOGIN_SECONDS:
+    if grace.isdecimal() and 0 < int(grace) < seconds:
         yield warn(
-            "sshd", f"LoginGraceTime {grace} ends logins that take their time", f"set LoginGraceTime 120 {CONFIG}"
+            "sshd",
+            f"LoginGraceTime {grace} ends logins that take their time",
+            f"set LoginGraceTime {seconds + 30} {CONFIG}",
         )
+    begin = settings.get("maxstartups", "").partition(":")[0]
+    if begin.isdecimal() and int(begin) < WAITING:
+        yield warn(
+            "sshd",
+            f"MaxStartups turns connections away as soon as {begin} users wait for their second factor",
+            f"set MaxStartups 10:30:100 {CONFIG}",
+        )
+    penalties = _penalties(settings.get("persourcepenalties", ""))
+    for name, what in (("authfail", "one wrong code"), ("grace-exceeded", "one login that waited too long")):
+        if penalties.get(name, 0) >= penalties.get("min", 15) > 0:
+            yield warn(
+                "sshd",
+                f"PerSourcePenalties {name} shuts out a client's whole address for {what}",
+                f"set PerSourcePenalties authfail:5 grace-exceeded:10 min:15 {CONFIG}",
+            )
+
+
+def _penalties(text: str) -> dict[str, float]:
+    """Seconds by kind; OpenSSH 9.8 and later."""
+    found = {}
+    for name, _, value in (word.partition(":") for word in text.split()):
+        with contextlib.suppress(ValueError):
+            found[name] = float(value)
+    return found
+
+
+def _chains(settings: dict[str, str]) -> list[list[str]]:
+    """The ways to log in, each a list of methods; empty where any one method will do."""
+    chains = settings.get("authenticationmethods", "any").split()
+    return [] if chains == ["any"] else [[each.partition(":")[0] for each in chain.split(",")] for chain in chains]
 
 
 def _ways_round(settings: dict[str, str]) -> Iterator[Finding]:
     """Ways to log in that never reach the auth stack (F23), or that answer our prompt with the password."""
-    chains = settings.get("authenticationmethods", "any").split()
-    if chains == ["any"]:
-        for name in ("publickey", "gssapi", "hostbased"):
-            if settings.get({"publickey": "pubkey"}.get(name, name) + "authentication") == "yes":
-                yield warn("sshd", f"a {name} login is not asked for a second factor", f"set {METHODS} {CONFIG}")
-    else:
-        for chain in chains:
-            if not any(method.partition(":")[0] == "keyboard-interactive" for method in chain.split(",")):
-                yield warn("sshd", f"a login by {chain} is not asked for a second factor", f"set {METHODS} {CONFIG}")
-    if settings.get("passwordauthentication") == "yes" and _password_alone(chains):
+    chains = _chains(settings)
+    enabled = [
+        name
+        for name in ("publickey", "gssapi", "hostbased")
+        if settings.get({"publickey": "pubkey"}.get(name, name) + "authentication") == "yes"
+    ]
+    past = [",".join(chain) for chain in chains if "keyboard-interactive" not in chain] if chains else enabled
+    for way in past:
+        yield warn("sshd", f"a login by {way} is not asked for a second factor", f"set {METHODS} {CONFIG}")
+    password = not chains or any("password" in chain for chain in chains)
+    if settings.get("passwordauthentication") == "yes" and password:
         yield warn(
             "sshd",
             "clients that send a plain password answer our prompt with it, and fail",
@@ -85,5 +186,12 @@ def _ways_round(settings: dict[str, str]) -> Iterator[Finding]:
         )
 
 
-def _password_alone(chains: list[str]) -> bool:
-    return chains == ["any"] or any("password" in chain.split(",") for chain in chains)
+def _key_first(settings: dict[str, str], rules: str) -> Iterator[Finding]:
+    """Rules that want a public key refuse whoever was asked by PAM before showing one."""
+    for chain in _chains(settings) or [["keyboard-interactive"]]:
+        if "keyboard-interactive" in chain and "publickey" not in chain[: chain.index("keyboard-interactive")]:
+            yield warn(
+                "sshd",
+                f"a login by {','.join(chain)} is always refused: {rules} wants a public key first",
+                f"set {METHODS} {CONFIG}",
+            )

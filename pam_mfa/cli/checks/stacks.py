@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from .. import pamfiles
-from ..pamfiles import IGNORE, SUCCESS, Line, Stacks
+from ..pamfiles import IGNORE, SUCCESS, Kind, Line, Stacks
 from ..pamstack import End, run
 from .finding import Finding, bad, ok, warn
 
@@ -40,7 +40,15 @@ PASSWORD = frozenset(
     f"pam_{name}.so" for name in "unix sss krb5 ldap winbind userdb pwdfile tcb systemd_home ftp permit".split()
 )
 ROOT_ALREADY = "pam_rootok.so"
+# Whoever satisfies one of these has proven something.
+FIRST = (PASSWORD - {"pam_ftp.so", "pam_permit.so"}) | frozenset(
+    f"pam_{name}.so" for name in "authd fprintd himmelblau p11 pkcs11 radius tacplus u2f".split()
+)
+REFUSES = tuple(code for code in ANYTHING if pamfiles.RETURNS[code] not in ("success", "new_authtok_reqd", "ignore"))
+NEVER_IGNORES = "pam_unix.so"  # the others may leave somebody whom they do not know to the next one
 TIMEOUTS = frozenset(map(str, range(5, 601)))  # seconds
+USUAL_TIMEOUTS = {"login": 45, "sshd": 90}  # seconds; as in pam_mfa.c
+USUAL_TIMEOUT = 180
 
 
 def judge(service: str, stacks: Stacks) -> list[Finding]:
@@ -49,7 +57,8 @@ def judge(service: str, stacks: Stacks) -> list[Finding]:
     lines = stacks["auth"]
     found = list(_elsewhere(subject, stacks))
     if any(map(ours, lines)):
-        problems = [*_refusals(subject, lines), *_bypasses(subject, lines), *_entrance(subject, lines)]
+        problems = [*_refusals(subject, lines), *_bypasses(subject, lines), *_twice(subject, lines)]
+        problems += list(_broken(subject, lines)) or _entrance(subject, lines)
         found += problems or [ok(subject, "a refusal refuses, and who is exempt gets in")]
         found += chain.from_iterable(_arguments(subject, line) for line in lines if ours(line))
     return found
@@ -62,7 +71,31 @@ def names_us(stacks: Stacks) -> bool:
 
 def ours(line: Line) -> bool:
     """Whether a line runs the module."""
-    return line.name == MODULE and line.kind is pamfiles.Kind.MODULE
+    return line.name == MODULE and line.kind is Kind.MODULE
+
+
+def unproven(lines: tuple[Line, ...]) -> str:
+    """Why our line can be reached by somebody who has proven nothing; empty where that cannot be."""
+
+    def answers(line: Line) -> Iterable[int]:
+        if line.name in FIRST:
+            return REFUSES if line.name == NEVER_IGNORES else (*REFUSES, IGNORE)
+        return CONSTANT.get(line.name, ANYTHING)
+
+    if not any(end.ran for end in run(lines, answers, ours)):
+        return ""
+    at = next(index for index, line in enumerate(lines) if ours(line))
+    checks = [line for line in lines[:at] if line.name in FIRST]
+    if not checks:
+        return f"{lines[at].place}: nothing in front of it checks a password"
+    return f"{lines[at].place}: it is reached also without a right password ({checks[-1].place})"
+
+
+def seconds(service: str, lines: tuple[Line, ...]) -> int:
+    """How long our line may take."""
+    given = (argument.partition("=") for line in lines if ours(line) for argument in line.arguments)
+    found = [int(value) for name, _, value in given if name == "timeout" and value in TIMEOUTS]
+    return found[-1] if found else USUAL_TIMEOUTS.get(service, USUAL_TIMEOUT)
 
 
 def _elsewhere(subject: str, stacks: Stacks) -> Iterator[Finding]:
@@ -109,6 +142,18 @@ def _bypasses(subject: str, lines: tuple[Line, ...]) -> Iterator[Finding]:
             yield bad(subject, where, f"put the {MODULE} line in front of {line.place}, or where that line jumps to")
         elif line.name != ROOT_ALREADY:
             yield warn(subject, where, f"keep it only if whoever satisfies {line.name} need not be asked")
+
+
+def _twice(subject: str, lines: tuple[Line, ...]) -> Iterator[Finding]:
+    if any(end.ran > 1 and end.code == SUCCESS for end in _usual(SUCCESS, lines)):
+        first, *others = [line.place for line in lines if ours(line)]
+        yield warn(subject, f"users are asked twice: at {first} and {', '.join(others)}", f"remove line {others[-1]}")
+
+
+def _broken(subject: str, lines: tuple[Line, ...]) -> Iterator[Finding]:
+    for line in lines:
+        if line.kind is Kind.BROKEN:
+            yield bad(subject, f"{line.place}: libpam cannot read this line, and fails it", "correct or remove it")
 
 
 def _entrance(subject: str, lines: tuple[Line, ...]) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from .test_client import ENGINE
 SERVICE_UID = 990
 PYTHON = ".".join(map(str, sys.version_info[:3]))
 HEALTH = {
-    "kind": "service", "version": __version__, "role": "service", "uptime": 5, "sessions": 1, "config": "file",
+    "kind": "service", "version": __version__, "role": "service", "uptime": 0, "sessions": 1, "config": "file",
     "problems": [], "store": "ok", "audit_lost": 0, "python": PYTHON, "rp_id": "example.org",
 }  # fmt: skip
 ENGINE_BODY = f"""
@@ -40,13 +40,15 @@ FILES = {
     "usr/lib/udev/rules.d/71-pam-mfa-device.rules": 'ENV{ID_FIDO_TOKEN}=="1", GROUP="pam-mfa-device"\n',
     "etc/pam-mfa/config.toml": "",
     "etc/pam.d/pam-mfa": "@include common-auth\n",
-    "etc/pam.d/common-auth": "auth required pam_unix.so\n",
+    "etc/pam.d/common-auth": "auth requisite pam_unix.so\n",
     "etc/pam.d/sudo": f"@include common-auth\n{LINE}\n",
     "usr/lib/x86_64-linux-gnu/security/pam_mfa.so": "ELF",
     "usr/lib/pam-mfa/pam-mfa-password": "ELF",
     "var/lib/pam-mfa/store.db": "SQLite",
     "run/systemd/timesync/synchronized": "",
     "usr/lib/pam-mfa/site-1/thing/__init__.py": "x = 1\n",
+    f"usr/lib/pam-mfa/site-1/pam_mfa/_native/_libpam.cpython-{sys.version_info[0]}{sys.version_info[1]}-x.so": "ELF",
+    "usr/lib/pam-mfa/site-1/pam_mfa/_native/pam_mfa.so": "ELF",
 }
 SOCKETS = (
     ("priv", 0o600, 0), ("user", 0o666, 0), ("password", 0o600, SERVICE_UID), ("device", 0o600, SERVICE_UID),
@@ -77,7 +79,7 @@ def lay(root: Path) -> None:
     """An installation."""
     for name, text in FILES.items():
         write(root, name, text)
-    write(root, "etc/pam-mfa/config.toml", "[service.pam-mfa]\nunenrolled = 'allow'\n")
+    write(root, "etc/pam-mfa/config.toml", "[[rule]]\nservices = ['pam-mfa']\nunenrolled = 'allow'\n")
     record = record_line("thing/__init__.py", FILES["usr/lib/pam-mfa/site-1/thing/__init__.py"])
     write(root, "usr/lib/pam-mfa/site-1/thing-1.dist-info/RECORD", record + "../../bin/thing,sha256=xx,1\nRECORD,,\n")
     (root / "usr/lib/pam-mfa/site").symlink_to("site-1")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from manage_double import Double, Peer
 
-from pam_mfa.cli.checks import accounts, clock, pam, service
-from pam_mfa.cli.checks.finding import Severity
-from pam_mfa.cli.checks.stacks import LINE
+from pam_mfa.cli.checks import accounts, clock, service
+from pam_mfa.cli.checks.finding import Finding, Severity
 from pam_mfa.cli.client import Account
 from pam_mfa.cli.exits import Exit
 from pam_mfa.cli.paths import Paths
@@ -39,7 +38,7 @@ def test_json(system: Path, run: Run) -> None:
     subjects = {record["subject"] for record in records}
     assert subjects >= {
         "module", "engine", "service", "settings", "seal key", "state", "store", "directories", "packages", "sockets",
-        "python", "clock", "accounts", "pam pam-mfa", "pam sudo",
+        "python", "clock", "accounts", "pam pam-mfa", "pam sudo", "pam files", "SELinux", "AppArmor",
     }  # fmt: skip
 
 
@@ -60,6 +59,24 @@ def test_on_an_empty_system_it_only_reports(run: Run) -> None:
     assert (done.returncode, done.stderr) == (Exit.WRONG, "")
 
 
+def test_a_check_that_cannot_run_ends_no_other(
+    system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packages of another Python are when doctor is needed most."""
+    from pam_mfa.cli.main import main
+
+    def fail(where: Paths) -> Iterator[Finding]:
+        raise ImportError("no module named _cffi_backend")
+
+    monkeypatch.setattr(accounts, "check", fail)
+    assert main(["doctor", "--root", str(system)]) == Exit.WRONG
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("BAD")] == [
+        "BAD   accounts          this check failed itself: ImportError('no module named _cffi_backend')"
+    ]
+    assert any("SELinux" in line for line in lines), "what comes behind it"
+
+
 def test_others_than_root_are_told_that_they_do_not_see_everything(
     system: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +95,6 @@ def test_others_than_root_are_told_that_they_do_not_see_everything(
     [
         ({}, []),
         ({"version": "0.0.9"}, [("service", "warn")]),
-        ({"python": "3.4.1"}, [("python", "bad")]),
         ({"store": "store_missing: no such file"}, [("store", "bad")]),
         ({"store": "store_sealed"}, [("store", "bad")]),
         ({"store": "novel"}, [("store", "bad")]),
@@ -93,6 +109,12 @@ def test_what_the_service_says_of_itself(health: dict[str, Any], expected: list[
 
 def test_service_and_engine_answer(system: Path) -> None:
     assert wrong(service.check(Paths(system))) == []
+
+
+def test_a_service_that_outlived_an_installation(system: Path) -> None:
+    assert list(service._outlived(Paths(system), HEALTH | {"uptime": 0})) == []
+    (finding,) = service._outlived(Paths(system), HEALTH | {"uptime": 3600})
+    assert (finding.subject, finding.severity) == ("service", Severity.WARN)
 
 
 @pytest.mark.parametrize(
@@ -205,70 +227,3 @@ def test_programs_that_are_absent_or_fail_say_nothing() -> None:
 def test_a_clock_before_the_installation(system: Path) -> None:
     os.utime(system / "usr/lib/pam-mfa/pam-mfa-engine", (2**33, 2**33))
     assert wrong(clock.check(Paths(system))) == [("clock", "bad")]
-
-
-# ------------------------------------------------------------------------------------------------------ PAM files
-
-
-def test_every_file_that_names_the_module_is_judged(system: Path) -> None:
-    write(system, "etc/pam.d/su", "auth optional pam_mfa.so\nauth required pam_permit.so\n")
-    write(system, "etc/pam.d/su.dpkg-old", "auth optional pam_mfa.so\nauth required pam_permit.so\n")
-    write(system, "etc/pam.d/absolute", f"auth requisite pam_unix.so\n{LINE.replace('pam_', '/opt/pam_')}\n")
-    write(system, "usr/lib/pam.d/vendor", f"auth sufficient pam_unix.so\n{LINE}\nauth required pam_permit.so\n")
-    write(system, "etc/pam.d/broken", f"@include absent\n{LINE}\n")
-    write(system, "etc/pam.d/not-ours", "@include absent\n")
-    assert wrong(pam.check(Paths(system))) == [
-        ("pam absolute", "bad"),
-        ("pam broken", "bad"),
-        ("pam su", "bad"),
-        ("pam vendor", "bad"),
-    ]
-
-
-@pytest.mark.parametrize(("asks", "twin"), [("sudo", "sudo-i"), ("sudo-i", "sudo"), ("su", "su-l"), ("su-l", "su")])
-def test_a_login_shell_has_a_service_of_its_own(system: Path, asks: str, twin: str) -> None:
-    (system / "etc/pam.d/sudo").unlink()
-    write(system, f"etc/pam.d/{asks}", f"@include common-auth\n{LINE}\n")
-    assert wrong(pam.check(Paths(system))) == []  # the twin is not there
-    write(system, f"etc/pam.d/{twin}", "@include common-auth\n")
-    (finding,) = (finding for finding in pam.check(Paths(system)) if finding.severity is not Severity.OK)
-    assert (finding.subject, finding.severity) == (f"pam {twin}", Severity.BAD)
-    assert finding.fix.endswith(LINE)
-    write(system, f"etc/pam.d/{twin}", f"session required pam_mail.so\n@include {asks}\n")
-    assert wrong(pam.check(Paths(system))) == []
-    write(system, f"etc/pam.d/{twin}", f"auth include {asks}\n")
-    assert wrong(pam.check(Paths(system))) == []
-    write(system, f"etc/pam.d/{twin}", "@include common-auth\naccount required pam_mfa.so\n")
-    assert ("pam " + twin, "bad") in wrong(pam.check(Paths(system)))
-
-
-def test_nobody_is_asked(system: Path) -> None:
-    (system / "etc/pam.d/sudo").unlink()
-    assert wrong(pam.check(Paths(system))) == [("pam", "warn")]
-
-
-def test_a_file_that_is_no_text_is_read_as_bytes(system: Path) -> None:
-    (system / "etc/pam.d/odd").write_bytes(b"# \xff\r\nauth required pam_mfa.so\nauth required pam_permit.so\n")
-    assert wrong(pam.check(Paths(system))) == []
-
-
-def test_the_service_that_checks_passwords(system: Path) -> None:
-    (system / "etc/pam.d/pam-mfa").unlink()
-    assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
-    write(system, "etc/pam.d/pam-mfa", "@include absent\n")
-    assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
-
-
-def test_the_service_that_checks_passwords_may_ask_for_codes_where_the_unenrolled_may_pass(system: Path) -> None:
-    write(system, "etc/pam.d/common-auth", f"auth required pam_unix.so\n{LINE}\n")
-    assert wrong(pam.check(Paths(system))) == []
-    for settings in ("", "[service.pam-mfa]\nunenrolled = 'deny'\n", "broken"):
-        write(system, "etc/pam-mfa/config.toml", settings)
-        assert wrong(pam.check(Paths(system))) == [("pam pam-mfa", "bad")]
-
-
-def test_pam_conf_counts_where_there_is_no_directory(root: Path) -> None:
-    permit = "auth required pam_permit.so"
-    conf = f"pam-mfa {permit}\nsu auth optional pam_mfa.so\nsu {permit}\nsudo {LINE}\nsudo {permit}\n"
-    write(root, "etc/pam.conf", conf)
-    assert wrong(pam.check(Paths(root))) == [("pam su", "bad")]

@@ -143,3 +143,12 @@ def test_pcscd_without_a_socket(system: Path) -> None:
 def test_pcscd_that_is_not_open_to_the_service(system: Path) -> None:
     with pcscd(system, 0o660):
         assert found(system) == [("cards", "warn")]
+
+
+@pytest.mark.parametrize("folder", ["usr/share", "etc"])
+def test_polkit_that_keeps_the_service_from_cards(system: Path, folder: str) -> None:
+    with pcscd(system):
+        write(system, "usr/share/polkit-1/actions/org.debian.pcsc-lite.policy", "")
+        assert found(system) == [("cards", "warn")]
+        write(system, f"{folder}/polkit-1/rules.d/pam-mfa-device.rules", "")
+        assert found(system) == []

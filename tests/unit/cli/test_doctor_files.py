@@ -12,6 +12,7 @@ import pytest
 from manage_double import Double
 
 from pam_mfa.cli.checks import files, site, sockets
+from pam_mfa.cli.checks.finding import Severity
 from pam_mfa.cli.paths import Paths
 
 from .installed import SERVICE_UID, healthy, lay, listening, write, wrong
@@ -22,8 +23,7 @@ from .installed import SERVICE_UID, healthy, lay, listening, write, wrong
 def spoil(system: Path, name: str, how: Callable[[Path], object]) -> list[tuple[str, str]]:
     """What is said of the files when `how` was done to one of them."""
     how(system / name)
-    where = Paths(system)
-    return wrong(files.check(where, files.service_account(where)))
+    return wrong(files.check(Paths(system)))
 
 
 def replace_by_directory(path: Path) -> None:
@@ -84,7 +84,7 @@ def test_services_and_engine_are_one_program(system: Path, name: str, subject: s
 @pytest.mark.parametrize("passwd", ["", "pam-mfa:x:0:0::/:/bin/sh\n", "pam-mfa:x:abc:0\n", "pam-mfa\n"])
 def test_no_account(system: Path, passwd: str) -> None:
     (system / "etc/passwd").write_text(passwd)
-    assert ("account", "bad") in wrong(files.check(Paths(system), files.service_account(Paths(system))))
+    assert ("account", "bad") in wrong(files.check(Paths(system)))
 
 
 # ------------------------------------------------------------------------------------------------------- packages
@@ -117,11 +117,38 @@ def test_packages_from_elsewhere(system: Path) -> None:
     assert wrong(site.check(Paths(system))) == [("packages", "bad")]
 
 
+@pytest.mark.parametrize("name", ["cpython-34", "abi3"])
+def test_packages_for_another_python(system: Path, name: str) -> None:
+    native = system / "usr/lib/pam-mfa/site-1/pam_mfa/_native"
+    (extension,) = native.glob("*.cpython-*")
+    extension.rename(native / f"_libpam.{name}-x86_64-linux-gnu.so")
+    assert wrong(site.check(Paths(system))) == [("python", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("usr/lib/x86_64-linux-gnu/security/pam_mfa.so", "pam_mfa.so"),
+        ("usr/lib/pam-mfa/pam-mfa-password", "pam-mfa-password"),
+        ("usr/lib/pam-mfa/pam-mfad", "pam-mfad"),
+    ],
+)
+def test_programs_of_another_installation(system: Path, path: str, name: str) -> None:
+    native = system / "usr/lib/pam-mfa/site-1/pam_mfa/_native"
+    (native / name).write_bytes((system / path).read_bytes())
+    assert wrong(site.check(Paths(system))) == []
+    (native / name).write_text("newer")
+    (finding,) = (found for found in site.check(Paths(system)) if found.severity is not Severity.OK)
+    assert (finding.subject, finding.found) == ("version", f"/{path} is not of the same version as the packages")
+    (system / path).unlink()
+    assert wrong(site.check(Paths(system))) == []
+
+
 def test_many_changed_files_are_counted(system: Path) -> None:
     for number in range(5):
         write(system, f"usr/lib/pam-mfa/site-1/file{number}", "")
         (system / f"usr/lib/pam-mfa/site-1/file{number}").chmod(0o666)
-    (finding,) = site.check(Paths(system))
+    (finding,) = (found for found in site.check(Paths(system)) if found.severity is not Severity.OK)
     assert finding.found.endswith("and 2 more")
 
 
@@ -129,7 +156,7 @@ def test_many_changed_files_are_counted(system: Path) -> None:
 
 
 def test_no_service_is_worth_a_warning(root: Path) -> None:
-    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("service", "warn")]
+    assert wrong(sockets.check(Paths(root))) == [("service", "warn")]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +179,7 @@ def test_a_socket_that_is_not_as_it_must_be(
     system: Path, how: Callable[[Path], object], expected: tuple[str, str]
 ) -> None:
     how(system / "run/pam-mfa")
-    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [expected]
+    assert wrong(sockets.check(Paths(system))) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +191,7 @@ def test_the_directory_for_notifiers(system: Path, mode: int, owner: int, expect
     path.mkdir()
     path.chmod(mode)
     os.chown(path, owner, owner)
-    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == expected
+    assert wrong(sockets.check(Paths(system))) == expected
 
 
 def test_sockets_that_were_left_behind(root: Path) -> None:
@@ -172,14 +199,14 @@ def test_sockets_that_were_left_behind(root: Path) -> None:
     with Double(root, healthy) as double, listening(root):
         os.link(double.path, root / "kept")
     (root / "kept").rename(double.path)
-    assert wrong(sockets.check(Paths(root), SERVICE_UID)) == [("sockets", "bad")] * 6
+    assert wrong(sockets.check(Paths(root))) == [("sockets", "bad")] * 6
 
 
 def test_a_plain_file_in_the_place_of_a_socket(system: Path) -> None:
     path = system / "run/pam-mfa/user.sock"
     path.unlink()
     path.touch()
-    assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [("sockets", "bad")]
+    assert wrong(sockets.check(Paths(system))) == [("sockets", "bad")]
 
 
 def test_engines_that_never_end(system: Path) -> None:
@@ -188,5 +215,5 @@ def test_engines_that_never_end(system: Path) -> None:
             file = stack.enter_context((system / "run/pam-mfa" / name).open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
             if name != sockets.ENGINE_LOCKS[-1]:
-                assert wrong(sockets.check(Paths(system), SERVICE_UID)) == []
-        assert wrong(sockets.check(Paths(system), SERVICE_UID)) == [("engine", "bad")]
+                assert wrong(sockets.check(Paths(system))) == []
+        assert wrong(sockets.check(Paths(system))) == [("engine", "bad")]

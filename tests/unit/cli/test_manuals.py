@@ -11,7 +11,7 @@ from types import ModuleType
 import click
 import pytest
 
-from pam_mfa import config
+from pam_mfa import config, rules
 from pam_mfa.cli.main import cli
 from pam_mfa.outcome import PAM_CODE
 
@@ -40,7 +40,8 @@ def test_every_file_is_up_to_date(generate: ModuleType) -> None:
 
 def test_nothing_is_described_that_is_not_there(generate: ModuleType) -> None:
     assert set(generate.TOP_KEYS) == set(config.TOP_KEYS)
-    assert set(generate.RULE_KEYS) == set(config.RULE_KEYS)
+    assert set(generate.MATCH_KEYS) == {"name", *rules.MATCH_KEYS}
+    assert set(generate.TERM_KEYS) == set(rules.TERM_KEYS)
     assert set(generate.FIDO2_KEYS) == set(config.FIDO2_KEYS)
     assert set(generate.SMARTCARD_KEYS) == set(config.SMARTCARD_KEYS)
     assert set(generate.WHEN) == set(PAM_CODE)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_mfa.cli.checks import sshd
+from pam_mfa.cli.checks import sshd, sshd_match
 from pam_mfa.cli.checks.finding import Severity
+from pam_mfa.cli.checks.sshd import Wanted
+from pam_mfa.cli.paths import Paths
+
+from .installed import write
 
 GOOD = {
     "usepam": "yes",
@@ -19,14 +23,18 @@ GOOD = {
     "gssapiauthentication": "no",
     "hostbasedauthentication": "no",
     "logingracetime": "120",
+    "maxstartups": "10:30:100",
+    "persourcepenalties": "crash:90 authfail:5 noauth:1 grace-exceeded:10 max:600 min:15 overflow:permissive",
     "authenticationmethods": "publickey,keyboard-interactive keyboard-interactive:pam",
 }
 ANY = {"authenticationmethods": "any", "pubkeyauthentication": "no"}
 
 
-def judged(**settings: str) -> list[tuple[Severity, str]]:
+def judged(wanted: Wanted = sshd.ORDINARY, **settings: str) -> list[tuple[Severity, str]]:
     text = "".join(f"{key} {value}\n" for key, value in {**GOOD, **settings}.items())
-    return [(finding.severity, finding.found) for finding in sshd.judge(text) if finding.severity is not Severity.OK]
+    found = list(sshd.judge(text, wanted))
+    assert all(finding.fix for finding in found)
+    return [(finding.severity, finding.found) for finding in found]
 
 
 def test_both_key_and_code() -> None:
@@ -39,8 +47,12 @@ def test_both_key_and_code() -> None:
         ({"usepam": "no"}, Severity.BAD, "UsePAM"),
         ({"kbdinteractiveauthentication": "no"}, Severity.BAD, "keyboard-interactive"),
         ({"logingracetime": "30"}, Severity.WARN, "LoginGraceTime"),
-        ({"authenticationmethods": "any"}, Severity.WARN, "a publickey login"),
-        ({**ANY, "hostbasedauthentication": "yes"}, Severity.WARN, "a hostbased login"),
+        ({"maxstartups": "3:30:60"}, Severity.WARN, "as soon as 3 users"),
+        ({"persourcepenalties": "authfail:3600 grace-exceeded:10 min:15"}, Severity.WARN, "for one wrong code"),
+        ({"persourcepenalties": "authfail:5 grace-exceeded:20.0 min:15.0"}, Severity.WARN, "that waited too long"),
+        ({"persourcepenalties": "authfail:5 grace-exceeded:10 min:5"}, Severity.WARN, "for one wrong code"),
+        ({"authenticationmethods": "any"}, Severity.WARN, "a login by publickey is"),
+        ({**ANY, "hostbasedauthentication": "yes"}, Severity.WARN, "a login by hostbased is"),
         ({"authenticationmethods": "publickey publickey,keyboard-interactive"}, Severity.WARN, "by publickey is"),
         ({"authenticationmethods": "publickey,password"}, Severity.WARN, "by publickey,password is"),
         ({**ANY, "passwordauthentication": "yes"}, Severity.WARN, "plain password"),
@@ -51,7 +63,20 @@ def test_what_goes_past_us(settings: dict[str, str], severity: Severity, words: 
     assert any(each == severity and words in text for each, text in found), found
 
 
-@pytest.mark.parametrize("settings", [{"logingracetime": "0"}, {"passwordauthentication": "yes"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"logingracetime": "0"},
+        {"logingracetime": "90"},
+        {"passwordauthentication": "yes"},
+        {"maxstartups": "100"},
+        {"maxstartups": ""},
+        {"persourcepenalties": "no"},
+        {"persourcepenalties": ""},
+        {"persourcepenalties": "authfail:0 grace-exceeded:0 min:0"},
+        {"persourcepenalties": "authfail:much min:15"},
+    ],
+)
 def test_what_is_no_harm(settings: dict[str, str]) -> None:
     assert judged(**settings) == []
 
@@ -60,31 +85,162 @@ def test_an_older_sshd_has_another_word() -> None:
     text = "".join(f"{key} {value}\n" for key, value in GOOD.items()).replace(
         "kbdinteractiveauthentication", "challengeresponseauthentication"
     )
-    assert [finding.severity for finding in sshd.judge(text)] == [Severity.OK]
+    assert list(sshd.judge(text)) == []
 
 
-@pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin") is None, reason="needs openssh-server")
+def test_a_line_that_may_take_longer_needs_more_time() -> None:
+    assert judged(Wanted(seconds=120)) == []
+    (found,) = judged(Wanted(seconds=121))
+    assert "LoginGraceTime 120" in found[1]
+
+
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("methods", "refused"),
     [
-        ("UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
-         "AuthenticationMethods publickey,keyboard-interactive\n", []),
-        ("UsePAM no\nKbdInteractiveAuthentication no\nPasswordAuthentication no\nPubkeyAuthentication no\n",
-         [Severity.BAD, Severity.BAD]),
-        ("UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n", [Severity.WARN]),
+        ("publickey,keyboard-interactive", []),
+        ("keyboard-interactive", ["keyboard-interactive"]),
+        ("publickey,keyboard-interactive keyboard-interactive,publickey", ["keyboard-interactive,publickey"]),
+        ("password,keyboard-interactive", ["password,keyboard-interactive"]),
+        ("any", ["keyboard-interactive"]),
     ],
-)  # fmt: skip
-def test_as_the_real_sshd_prints_them(root: Path, config: str, expected: list[Severity]) -> None:
+)
+def test_a_rule_that_wants_a_public_key_needs_sshd_to_ask_for_it_first(methods: str, refused: list[str]) -> None:
+    settings = {"authenticationmethods": methods, "pubkeyauthentication": "no"}
+    found = judged(Wanted(public_key='rule "ssh"'), **settings)
+    assert found == [
+        (Severity.WARN, f'a login by {chain} is always refused: rule "ssh" wants a public key first')
+        for chain in refused
+    ]
+
+
+# ----------------------------------------------------------------------------------------------- the real sshd
+
+PLAIN = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
+BOTH = f"{PLAIN}AuthenticationMethods publickey,keyboard-interactive\n"
+needs_sshd = pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin") is None, reason="needs openssh-server")
+# sshd wants /run/sshd, which only its unit makes: an own mount of /run, so that nothing of this system changes.
+INSIDE = [
+    "/usr/bin/unshare",
+    "--mount",
+    "/bin/sh",
+    "-c",
+    'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"',
+    "sh",
+]
+
+
+@pytest.fixture
+def config(root: Path) -> Path:
+    """sshd's settings of a system at `root`."""
     key = root / "key"
     subprocess.run(["/usr/bin/ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", str(key)], check=True)
-    (root / "config").write_text(f"HostKey {key}\n{config}")
-    # sshd wants /run/sshd, which only its unit makes: an own mount of /run, so that nothing of this system changes.
-    inside = 'mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -T -f "$0"'
-    done = subprocess.run(
-        ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", inside, str(root / "config")],
-        capture_output=True,
-        text=True,
-        check=True,
+    write(root, "etc/ssh/sshd_config", f"HostKey {key}\n")
+    return root / "etc/ssh/sshd_config"
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BOTH, []),
+        ("UsePAM no\nKbdInteractiveAuthentication no\nPasswordAuthentication no\nPubkeyAuthentication no\n",
+         [Severity.BAD, Severity.BAD]),
+        (PLAIN, [Severity.WARN]),
+        (BOTH + "MaxStartups 5\nLoginGraceTime 1m\n", [Severity.WARN, Severity.WARN]),
+    ],
+)  # fmt: skip
+def test_as_the_real_sshd_prints_them(config: Path, text: str, expected: list[Severity]) -> None:
+    config.write_text(config.read_text() + text)
+    found = [finding.severity for finding in sshd.judge(sshd.printed("-f", str(config), before=INSIDE))]
+    assert found == expected
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("conditions", "settings"),
+    [
+        ("User daemon", "AuthenticationMethods publickey"),
+        ('user "dae*,!root"', "AuthenticationMethods publickey"),
+        ("User=daemon", "AuthenticationMethods publickey"),
+        ("Group daemon", "AuthenticationMethods publickey"),
+        ("Address 10.0.0.0/8 User *", "AuthenticationMethods publickey"),
+        ("Address !10.0.0.1,10.?.*", "AuthenticationMethods publickey"),
+        ("Address 2001:db8::/32", "AuthenticationMethods publickey"),
+        ("Host *.example.org LocalPort 2222", "AuthenticationMethods publickey"),
+        ("LocalAddress 198.51.100.0/28", "KbdInteractiveAuthentication no"),
+    ],
+)
+def test_what_holds_in_a_match_block_is_found(
+    root: Path, config: Path, monkeypatch: pytest.MonkeyPatch, conditions: str, settings: str
+) -> None:
+    config.write_text(f"{config.read_text()}{BOTH}Match {conditions}  # why\n  {settings}\nMatch all\n")
+    real = sshd.printed
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more, before=INSIDE))
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.severity is not Severity.OK
+    assert found.found.endswith(f"(/etc/ssh/sshd_config:6: Match {conditions.replace(chr(34), '')})")
+
+
+@needs_sshd
+def test_blocks_that_change_nothing_for_us_are_silent(
+    root: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(f"{config.read_text()}{PLAIN}Match User daemon\n  X11Forwarding no\nMatch all\n  PermitTTY yes\n")
+    real = sshd.printed
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more, before=INSIDE))
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.found == "a login by publickey is not asked for a second factor"
+
+
+@needs_sshd
+def test_settings_that_sshd_itself_refuses(root: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text("UsePAM maybe\n")
+    real = sshd.printed
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more, before=INSIDE))
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.severity is Severity.WARN
+    assert 'unsupported option "maybe"' in found.found
+    assert found.fix.startswith("correct what it names")
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more))
+    monkeypatch.setattr(sshd, "PROGRAM", "/bin/no-such-sshd")
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.severity is Severity.WARN
+
+
+# ------------------------------------------------------------------------------------------------ Match blocks
+
+
+def test_blocks_are_found_where_sshd_looks_for_them(root: Path) -> None:
+    write(
+        root,
+        "etc/ssh/sshd_config",
+        "Include sshd_config.d/*.conf\nmatch  user a\n# Match user b\n  Match=user c\nMatcher x\n",
     )
-    found = [finding.severity for finding in sshd.judge(done.stdout)]
-    assert [severity for severity in found if severity is not Severity.OK] == expected
+    write(root, "etc/ssh/sshd_config.d/2.conf", "Include /etc/elsewhere absent\n")
+    write(root, "etc/ssh/sshd_config.d/1.conf", "MATCH all\n")
+    write(root, "etc/elsewhere", "Match Group d\nInclude /etc/elsewhere\n")
+    places = list(map(str, sshd_match.blocks(Paths(root))))
+    assert places[:2] == ["/etc/ssh/sshd_config.d/1.conf:1: Match all", "/etc/elsewhere:1: Match Group d"]
+    assert places[-2:] == ["/etc/ssh/sshd_config:2: Match user a", "/etc/ssh/sshd_config:4: Match user c"]
+    assert len(places) < 30, "a file that includes itself comes to an end"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        "all",
+        "",
+        "User !root",
+        "Group nobody-is-in-it",
+        "Address 10.0.0.0/99",
+        "RDomain x",
+        "User",
+    ],
+)
+def test_blocks_for_which_no_connection_is_made_up(conditions: str) -> None:
+    assert sshd_match.connection(sshd_match.Match("x:1", tuple(conditions.split())), lambda group: None) is None
+
+
+def test_somebody_of_a_group() -> None:
+    assert sshd_match.member("root") == "root"
+    assert sshd_match.member("no-such-group") is None

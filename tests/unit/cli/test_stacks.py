@@ -6,7 +6,7 @@ import pytest
 
 from pam_mfa.cli import pamfiles
 from pam_mfa.cli.checks.finding import Severity
-from pam_mfa.cli.checks.stacks import CONTROL, LINE, PERMIT, judge
+from pam_mfa.cli.checks.stacks import CONTROL, LINE, PERMIT, judge, seconds, unproven
 from pam_mfa.cli.pamfiles import AUTH_ERR, AUTHINFO_UNAVAIL, IGNORE, MODULE_UNKNOWN, PERM_DENIED, SUCCESS, Line, Stacks
 from pam_mfa.cli.pamstack import run
 
@@ -180,3 +180,75 @@ def test_other_types_and_arguments_are_worth_a_word() -> None:
     assert "account" in found[0][1]
     assert "'timeout=4'" in found[2][1]
     assert "alwaysok" in found[3][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "common"),
+    [
+        (f"{SUDO}{LINE}\n", COMMON_AUTH + LINE + "\n"),
+        (f"{SUDO}{LINE}\nauth optional pam_cap.so\n{LINE}\n", COMMON_AUTH),
+        (f"auth substack common-auth\n{LINE}\n", COMMON_AUTH + LINE + "\n"),
+    ],
+)
+def test_who_is_asked_twice_is_worth_a_word(text: str, common: str) -> None:
+    severity, found, fix = findings(text, common_auth=common)[0]
+    assert (severity, found.partition(":")[0]) == (Severity.WARN, "users are asked twice")
+    assert fix.startswith("remove line sudo:")
+
+
+def test_one_of_two_lines_is_no_second_question() -> None:
+    """Either line asks, never both."""
+    either = f"auth [success=2 default=ignore] pam_succeed_if.so user = x\n{LINE}\nauth [default=1] pam_permit.so\n"
+    assert not [found for _, found, _ in findings(f"{SUDO}{either}{LINE}\n{PERMIT}\n") if "twice" in found]
+
+
+@pytest.mark.parametrize("line", ["auht required pam_env.so", "auth required", "auth include absent"])
+def test_a_line_that_libpam_cannot_read_is_the_one_thing_told(line: str) -> None:
+    found = findings(f"{SUDO}{LINE}\n{line}\n")
+    assert [(severity, text.partition(":")[2][:21]) for severity, text, _ in found] == [
+        (Severity.BAD, "4: libpam cannot read")
+    ]
+
+
+# -------------------------------------------------------------------------------------- what stands before us
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{SUDO}{LINE}\n",
+        f"auth requisite pam_unix.so\n{LINE}\n",
+        f"auth sufficient pam_rootok.so\n{SUDO}{LINE}\n",
+        f"auth requisite pam_nologin.so\nauth optional pam_faillock.so preauth\n{SUDO}{LINE}\n",
+        f"auth [success=2 default=ignore] pam_unix.so\nauth [success=1 default=ignore] pam_sss.so\n"
+        f"auth requisite pam_deny.so\n{LINE}\n",
+    ],
+)
+def test_a_password_stands_before_us(text: str) -> None:
+    assert unproven(stacks(text)["auth"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"{LINE}\n{PERMIT}\n", "sudo:1: nothing in front of it"),
+        (f"{LINE}\n{SUDO}", "sudo:1: nothing in front of it"),
+        (f"{PERMIT}\n{LINE}\n", "sudo:2: nothing in front of it"),
+        (f"auth required pam_unix.so\n{LINE}\n", "sudo:2: it is reached also without a right password (sudo:1)"),
+        (f"auth substack common-auth\n{LINE}\n", "(common-auth:1)"),  # what ends a substack does not end ours
+        (f"auth requisite pam_sss.so\n{LINE}\n", "(sudo:1)"),  # for whom sssd does not know
+        (f"auth [success=1 default=ignore] pam_odd.so\nauth requisite pam_unix.so\n{LINE}\n", "(sudo:2)"),
+        (f"auth [success=ok auth_err=ignore default=die] pam_unix.so\n{LINE}\n", "(sudo:1)"),
+    ],
+)
+def test_nothing_stands_before_us(text: str, why: str) -> None:
+    assert why in unproven(stacks(text)["auth"])
+
+
+@pytest.mark.parametrize(
+    ("service", "arguments", "expected"),
+    [("login", "", 45), ("sshd", "", 90), ("sudo", "", 180), ("sshd", " timeout=20 timeout=30", 30),
+     ("login", " timeout=4", 45), ("login", " timeout=soon debug", 45)],
+)  # fmt: skip
+def test_how_long_our_line_may_take(service: str, arguments: str, expected: int) -> None:
+    assert seconds(service, stacks(f"{LINE}{arguments}\n", service)["auth"]) == expected
