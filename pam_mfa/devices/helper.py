@@ -9,17 +9,20 @@ import os
 import resource
 import signal
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from fido2.ctap import CtapError
 
 from .._native._watchdog import lib
 from .base import MAX_PACKET, Failed, Failure, Request, Transport
+from .codec import decode, encode
 from .ctap import failure
 from .line import Left, Line, Out, Stranger
 
+TASK = struct.Struct(">ii")  # device, seconds; the request follows
 MAX_DATA = 64 * 1024 * 1024
 WATCHDOG_EXIT = 3
 CRASHED = 4
@@ -77,6 +80,15 @@ class Child:
         with suppress(OSError):
             self.connection.send(packet, socket.MSG_NOSIGNAL)
 
+    def begin(self, device: int, seconds: int, request: Request) -> None:
+        """Have one that waits do what is asked.
+
+        Args:
+            device: the number that it has within the request.
+            seconds: after which the process ends, done or not.
+        """
+        self.say(TASK.pack(device, seconds) + encode(request))
+
     def hang_up(self) -> None:
         """Have it cancel what its device does, and end. Twice is once."""
         if not self.hung_up:
@@ -97,15 +109,23 @@ class Child:
         return os.waitstatus_to_exitcode(status)
 
 
-def fork(work: Callable[[Line], None], device: int, seconds: int) -> Child:
-    """Have a confined process do some work.
+def fork(work: Callable[[Line], None], seconds: int) -> Child:
+    """Have a confined process do some work, for so many seconds at most. Raises OSError."""
+    return _fork(lambda connection: work(_line(connection, 0, seconds)))
 
-    Args:
-        device: its number.
-        seconds: after which it ends, done or not.
 
-    Raises OSError.
-    """
+def wait_at(port: Port) -> Child:
+    """A confined process that waits to be told what to do with the device in a port (`Child.begin`). Raises OSError."""
+
+    def work(connection: socket.socket) -> None:
+        if task := connection.recv(TASK.size + MAX_PACKET):
+            device, seconds = TASK.unpack_from(task)
+            attend(port, cast(Request, decode(task[TASK.size :])), _line(connection, device, seconds))
+
+    return _fork(work)
+
+
+def _fork(work: Callable[[socket.socket], None]) -> Child:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = os.fork()
@@ -114,33 +134,38 @@ def fork(work: Callable[[Line], None], device: int, seconds: int) -> Child:
         theirs.close()
         raise
     if not pid:
-        _run(work, theirs, device, seconds)
+        _run(work, theirs)
     theirs.close()
     ours.setblocking(False)
     return Child(pid, ours)
 
 
-def _run(work: Callable[[Line], None], connection: socket.socket, device: int, seconds: int) -> None:
+def _run(work: Callable[[socket.socket], None], connection: socket.socket) -> None:
     """The child's whole life."""
     status = CRASHED
     try:
-        _confine(connection.fileno(), seconds)
+        _confine(connection.fileno())
         with suppress(Left):
-            work(Line(connection, device, seconds))
+            work(connection)
         status = DONE
     finally:  # never back into the broker's code, whatever happened
         os._exit(status)
 
 
-def _confine(connection: int, seconds: int) -> None:
+def _confine(connection: int) -> None:
     os.closerange(3, connection)
     os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # for all of a service at once; the broker's end leaves time for a cancel
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA, MAX_DATA))
-    if lib.watchdog_arm(connection, seconds + 1):
+
+
+def _line(connection: socket.socket, device: int, seconds: int) -> Line:
+    """To the broker, from now on for so many seconds."""
+    if lib.watchdog_arm(connection.fileno(), seconds + 1):
         raise OSError("no watchdog")
+    return Line(connection, device, seconds)
 
 
 def attend(port: Port, request: Request, line: Line) -> None:
