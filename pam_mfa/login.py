@@ -8,7 +8,7 @@ The audit record says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import cast
 
@@ -63,7 +63,8 @@ def login(
     proof = yield from prove(ceremony, rule.methods, factors)
     if proof is None or request.uid is None:
         return _refusal(ceremony)
-    return grant(proof, request.session, request.uid)
+    verdict = grant(proof, request.session, request.uid)
+    return replace(verdict, reason=f"{verdict.reason}_{ceremony.caveat}") if ceremony.caveat else verdict
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -14,6 +15,7 @@ from pam_mfa.devices.base import Assert, Asserted, Holds, Made, Make, Touch, Tra
 from pam_mfa.factors.assertion import Es256
 
 UP, UV, BE, BS, AT, ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
+Asked = TypeVar("Asked")
 Answer = Callable[[Assert | Make], Event]
 """What a device does with the request that runs."""
 
@@ -103,11 +105,11 @@ class SoftKey:
         return DeviceReply(self.asserted(request))
 
 
-def once(answer: Answer) -> Answer:
+def once(answer: Callable[[Asked], Event]) -> Callable[[Asked], Event]:
     """The same answer for ever, whatever is asked: what somebody has who recorded one."""
     kept: list[Event] = []
 
-    def again(request: Assert | Make) -> Event:
+    def again(request: Asked) -> Event:
         if not kept:
             kept.append(answer(request))
         return kept[0]
