@@ -20,7 +20,7 @@ from .origin import UNKNOWN, Facts as Whereabouts, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
 from .policy import Entry, Facts, decide, may_use, wants_groups
 from .store.base import DECOY_UID, Account, FindAccount
-from .structure import structure
+from .structure import replace, structure
 from .throttle import Instant
 
 
@@ -63,7 +63,8 @@ def login(
     proof = yield from prove(ceremony, rule.methods, factors)
     if proof is None or request.uid is None:
         return _refusal(ceremony)
-    return grant(proof, request.session, request.uid)
+    verdict = grant(proof, request.session, request.uid)
+    return replace(verdict, reason=f"{verdict.reason}_{ceremony.caveat}") if ceremony.caveat else verdict
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

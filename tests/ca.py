@@ -179,6 +179,7 @@ class Authority:
         *,
         key: Any = None,
         reason: x509.ReasonFlags | None = None,
+        digest: hashes.SHA224 | hashes.SHA256 | None = None,
         extra: Extensions = (),
     ) -> bytes:
         """Its list, DER. `key`: of somebody else, who signs it instead."""
@@ -192,7 +193,7 @@ class Authority:
         )
         for extension, critical in extra:
             builder = builder.add_extension(extension, critical)
-        return builder.sign(key or self.key, hashes.SHA256()).public_bytes(Encoding.DER)
+        return builder.sign(key or self.key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def _entry(serial: int, now: datetime, reason: x509.ReasonFlags | None) -> x509.RevokedCertificate:

@@ -102,6 +102,7 @@ def _judge(
         try:
             check(believed, request, signed)
             matched = credential, Noted(credential.id)
+            ceremony.caveat = believed.caveat
         except Unproven as bad:
             why = bad.reason
     proof = yield from settle(ceremony, factor, compared, matched)

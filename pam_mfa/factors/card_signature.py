@@ -19,9 +19,11 @@ ORDERS = {
 }
 
 
-def check_key(public_key: bytes) -> None:
-    """Raises Unproven unless it is the DER of a key that cards may sign with here."""
-    _load(public_key)
+def key_name(public_key: bytes) -> str:
+    """ "p-256", "rsa-2048" and so on. Raises Unproven unless it is the DER of a key that cards may sign with here."""
+    key = _load(public_key)
+    curve = getattr(key, "curve", None)
+    return f"p-{curve.key_size}" if curve else f"rsa-{key.key_size}"
 
 
 def verify(public_key: bytes, scheme: Scheme, message: bytes, signature: bytes) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pam_mfa.devices.base import Scheme
 from pam_mfa.factors.assertion import Unproven
-from pam_mfa.factors.card_signature import ORDERS, check_key, verify
+from pam_mfa.factors.card_signature import ORDERS, key_name, verify
 
 MESSAGE = bytes(range(32))
 RSA = new_key("rsa-2048")
@@ -97,7 +97,7 @@ def test_ecdsa_in_its_only_form() -> None:
 def test_keys_that_do_not_count(key: Any) -> None:
     refused(key, Scheme.ECDSA, b"", "key")
     with pytest.raises(Unproven):
-        check_key(spki(key))
+        key_name(spki(key))
 
 
 @pytest.mark.parametrize("change", [lambda k: k + b"\0", lambda k: k[:-1], lambda k: b"", lambda k: bytes(2000)])
@@ -113,3 +113,8 @@ def test_a_compressed_point_is_another_encoding() -> None:
     head[1] -= 32
     head[24] -= 32
     refused(bytes(head) + point, Scheme.ECDSA, b"", "key")
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "p-256", "p-384"])
+def test_a_keys_name(kind: str) -> None:
+    assert key_name(spki(new_key(kind))) == kind

@@ -117,11 +117,25 @@ def test_p04_a_revoked_certificate(leaf: Leaf) -> None:
     denied(leaf, "revoked", PATHS["revoked"], revoked)
 
 
-def test_p04_soft_is_what_the_settings_say(leaf: Leaf) -> None:
-    card = SoftCard(leaf)
-    place = rules(revocation=Revocation.SOFT)
-    of = account(enrolled(leaf))
-    assert run(of, [card.carries, card.sign], place=place, paths=trusting())[0] is not None
+@pytest.mark.parametrize(
+    ("revocation", "paths", "outcome", "reason"),
+    [
+        (Revocation.SOFT, trusting(), Outcome.GRANTED, "proven_crl_missing"),
+        (Revocation.SOFT, GOOD, Outcome.GRANTED, "proven"),
+        (Revocation.STRICT, GOOD, Outcome.GRANTED, "proven"),
+        (Revocation.STRICT, trusting(), Outcome.UNAVAILABLE, "crl_missing"),
+    ],
+)
+def test_p04_soft_is_what_the_settings_say_and_the_log_is_told(
+    leaf: Leaf, revocation: Revocation, paths: Any, outcome: Outcome, reason: str
+) -> None:
+    card, of = SoftCard(leaf), account(enrolled(leaf))
+    own = replace(CHAINED.smartcard, revocation=revocation)
+    settings = Settings(Rule(methods=("smartcard",), local_key=LocalKey.ALWAYS), smartcard=own)
+    request = Request(SESSION, 0, "login", "alice", ALICE, "", "", "tty1", "host")
+    world = World(Memory(of), [PIN], device=[card.carries, card.sign], paths=paths)
+    verdict = world.run(login(request, settings, FACTORS, Clock()))
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_what_the_settings_say_of_usages_is_asked(leaf: Leaf) -> None:

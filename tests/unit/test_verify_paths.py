@@ -302,5 +302,18 @@ def test_p05_an_odd_name_spoils_its_certificate(odd: Any) -> None:
     assert refused(checked(ISSUING.leaf(upns=[text]))) == "bad_name"
 
 
+def test_p05_other_kinds_of_names_are_nobodys() -> None:
+    """A Kerberos principal is a UTF8String, too; a FASC-N (PIV) is none."""
+    others = [
+        x509.OtherName(x509.ObjectIdentifier(oid), der)
+        for oid, der in (("1.3.6.1.5.2.2", b"\x0c\x05admin"), ("2.16.840.1.101.3.6.6", b"\x04\x03abc"))
+    ]
+    names = x509.SubjectAlternativeName([*others, x509.DNSName("example.org"), ca.upn("alice@example.org")])
+    leaf = ISSUING.leaf(extra=[(names, False)])
+    assert named(leaf, Kind.UPN) == [b"alice@example.org"]
+    assert named(leaf, Kind.MAIL) == []
+    assert len(checked(leaf).names) == 4
+
+
 def test_p05_more_names_than_anybody_needs() -> None:
     assert refused(checked(ISSUING.leaf(mails=[f"{number}@example.org" for number in range(40)]))) == "bad_name"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 import socket
 import tempfile
 import time
@@ -91,6 +92,29 @@ def test_work_without_an_end_is_killed_and_others_are_served_meanwhile(directory
                 assert connection.recv(100) == b""
         assert client.ask(wanted(), checker.connect, 20) == Checked(Trust.UNKNOWN, "path_checker_gone")
         until(lambda: not checker.workers())
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def test_work_without_an_end_ends_also_where_nobody_is_left_to_kill_it(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 0.1)
+    with (
+        path_checker.running(directory, tmp_path / "socket", seconds=0.5, work=eternal) as checker,
+        checker.connect() as connection,
+    ):
+        connection.send(CODEC.encode(wanted()))
+        until(lambda: len(checker.workers()) == 1)
+        (worker,) = checker.workers()
+        os.kill(checker.pid, signal.SIGKILL)
+        os.waitpid(checker.pid, 0)
+        until(lambda: gone(worker))
 
 
 def test_a_worker_that_fails_is_no_answer(directory: Path, tmp_path: Path) -> None:
