@@ -7,6 +7,7 @@ costs a login more than all else here, and its classes parse more of what a devi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -17,7 +18,7 @@ from fido2.ctap import STATUS, CtapDevice, CtapError
 from fido2.hid import CAPABILITY, CTAPHID
 
 from .base import MAX_CREDENTIAL_ID, TOUCH_SECONDS, Failure, Touch, Transport
-from .line import QUIET_SECONDS, Line, Out
+from .line import QUIET_SECONDS, Left, Line, Out
 from .terms import printable
 
 FIRST_MESSAGE = 1024  # bytes, section 6.4: what every authenticator takes
@@ -169,7 +170,8 @@ class Authenticator:
             nonlocal said
             if status == STATUS.UPNEEDED and not said:
                 said = self.line.touching = True
-                self.line.say(Touch(self.line.device, verifies))
+                with suppress(Left):  # it is cancelled by whoever waits for its answer, and blinks no more
+                    self.line.say(Touch(self.line.device, verifies))
 
         return keepalive
 
