@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 
 from ..errors import Gone, ProtocolError
+from ..peer import peer_uid
 from .base import MAX_PACKET, SECONDS, Check, Checked, Trust
 from .codec import CODEC
 
 PATH = "/run/pam-mfa/verify.sock"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 ROOT = 0
 GRACE = 1.0  # for a checker that has only just begun
 
@@ -29,7 +28,7 @@ def connect(path: str | os.PathLike[str] = PATH) -> socket.socket:
     try:
         connection.settimeout(SECONDS)
         connection.connect(os.fspath(path))
-        if PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1] != ROOT:
+        if peer_uid(connection) != ROOT:
             raise Gone("path_checker_untrusted")
     except OSError as problem:
         connection.close()

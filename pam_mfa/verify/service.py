@@ -13,20 +13,19 @@ import resource
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import ProtocolError
+from ..peer import peer_uid
 from .authorities import Authorities, Directory
 from .base import MAX_PACKET, SECONDS, Check
 from .codec import CODEC
 from .paths import check
 
 USER = "pam-mfa"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 MAX_WORKERS = 16
 GRACE = 1.0  # seconds, for the listener to kill a worker before that ends itself
 CRASHED = 4
@@ -117,8 +116,7 @@ class Checker:
         except OSError:  # it left again, or there are no descriptors just now
             return
         with connection:
-            _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
-            if uid in self._uids:
+            if peer_uid(connection) in self._uids:
                 with suppress(OSError):  # whoever asks sees that it was hung up on
                     self._fork(connection)
 
