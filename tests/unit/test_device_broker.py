@@ -371,11 +371,14 @@ class TestConfinement:
 
 
 def test_a_helper_that_nobody_could_watch_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[int] = []
+
     def exhausted(pid: int) -> int:
+        forked.append(pid)
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "pidfd_open", exhausted)
     with pytest.raises(OSError, match="Too many"):
         helper.fork(lambda line: time.sleep(DEADLINE), 30)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(forked[0], os.WNOHANG)
