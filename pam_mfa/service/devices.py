@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
 from ..devices.base import Choose, Pin, Reply, Touch
-from ..devices.client import Client
 from ..errors import Gone, PamMfaError
 from .channel import Done
 
@@ -38,20 +36,6 @@ class Line(Protocol):
 def absent() -> Line:
     """The line where there is no device service."""
     raise Gone("no_device_service")
-
-
-def passed(fd: int) -> Callable[[], Line]:
-    """Opens lines to a broker that takes connections as descriptors over `fd`: the engine's own."""
-
-    def connect() -> Line:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, suppress(OSError), socket.socket(fileno=os.dup(fd)) as channel:
-            socket.send_fds(channel, [b"\0"], [theirs.fileno()], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
-            return Client(ours)
-        ours.close()
-        raise Gone("no_device_service")
-
-    return connect
 
 
 class Devices:
