@@ -185,12 +185,12 @@ class Authenticator:
         answer = self.device.call(CTAPHID.CBOR, request, None, cue)
         if answer[0]:
             raise CtapError(answer[0])
-        return _decode(answer[1:]) if answer[1:] else {}
+        return decoded(answer[1:]) if answer[1:] else {}
 
 
-def _decode(answer: bytes) -> Mapping[int, Any]:
+def decoded(answer: bytes) -> Mapping[int, Any]:
     """CBOR, and written in the one way that CTAP allows: python-fido2 alone would take halves of it."""
-    decoded = cbor.decode(answer)
-    if not isinstance(decoded, dict) or cbor.encode(decoded) != answer:
+    found = cbor.decode(answer)
+    if not isinstance(found, dict) or cbor.encode(found) != answer:
         raise ValueError("no canonical CBOR")
-    return decoded
+    return found

@@ -14,12 +14,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
 
+from fido2 import cbor
 from fido2.ctap import CtapError
 
 from .._native._watchdog import lib
-from .base import MAX_PACKET, Failed, Failure, Request, Transport
+from .base import (
+    HASH_BYTES,
+    MAX_PACKET,
+    Assert,
+    Asserted,
+    Failed,
+    Failure,
+    Holds,
+    Request,
+    Transport,
+    Verification,
+    Wanted,
+)
 from .codec import decode, encode
-from .ctap import failure
+from .ctap import Info, decoded, failure
 from .line import Left, Line, Out, Stranger
 
 TASK = struct.Struct(">ii")  # device, seconds; the request follows
@@ -118,6 +131,7 @@ def wait_at(port: Port) -> Child:
     """A confined process that waits to be told what to do with the device in a port (`Child.begin`). Raises OSError."""
 
     def work(connection: socket.socket) -> None:
+        rehearse()
         if task := connection.recv(TASK.size + MAX_PACKET):
             device, seconds = TASK.unpack_from(task)
             attend(port, cast(Request, decode(task[TASK.size :])), _line(connection, device, seconds))
@@ -166,6 +180,18 @@ def _line(connection: socket.socket, device: int, seconds: int) -> Line:
     if lib.watchdog_arm(connection.fileno(), seconds + 1):
         raise OSError("no watchdog")
     return Line(connection, device, seconds)
+
+
+def rehearse() -> None:
+    """Read and write once what requests and answers are made of.
+
+    A page that is shared with the broker is copied when it is first touched: now, and not while a user waits.
+    """
+    Info.read(decoded(cbor.encode({0x01: ["FIDO_2_1"], 0x03: bytes(16), 0x04: {"up": True}, 0x06: [2], 0x09: ["usb"]})))
+    wanted = (Wanted("example.com", b"id"),)
+    decode(encode(Assert(bytes(HASH_BYTES), wanted, Verification.DISCOURAGED, 1)))
+    encode(Holds(0, Transport.USB, "", (b"id",)))
+    encode(Asserted(0, Transport.USB, "example.com", b"id", bytes(HASH_BYTES), b"", b""))
 
 
 def attend(port: Port, request: Request, line: Line) -> None:
