@@ -31,12 +31,14 @@ USAGES = [
 
 
 def new_key(kind: str = "p-256") -> Any:
-    """A private key: p-256, p-384, ed25519, rsa-2048 and so on."""
+    """A private key: p-256, p-384, secp256k1, ed25519, rsa-2048 and so on."""
     match kind.split("-"):
         case ["p", bits]:
             return ec.generate_private_key(ec.SECP256R1() if bits == "256" else ec.SECP384R1())
         case ["rsa", bits]:
             return rsa.generate_private_key(65537, int(bits))
+        case ["secp256k1"]:
+            return ec.generate_private_key(ec.SECP256K1())
         case _:
             return ed25519.Ed25519PrivateKey.generate()
 

@@ -177,7 +177,7 @@ def test_two_anchors_of_one_name_are_told_apart_by_their_keys() -> None:
     assert checked(twin.leaf(), trusting(twin, ROOT)).anchor == "0.pem"
 
 
-@pytest.mark.parametrize("kind", ["rsa-1024", "ed25519"])
+@pytest.mark.parametrize("kind", ["rsa-1024", "secp256k1", "ed25519"])
 def test_p03_weak_or_odd_key(kind: str) -> None:
     key = ca.old_key(kind)
     assert refused(checked(ISSUING.leaf(key=key))) == "weak_key"
