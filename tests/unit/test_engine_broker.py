@@ -119,5 +119,5 @@ def test_only_a_login_begins_ahead(
     monkeypatch.setattr(engine, "Broker", Noted)
     monkeypatch.setattr(engine, "take_key", no_key)
     with pytest.raises(StoreError):
-        engine.one_session(role, fd)
+        engine.one_session(role, {"verify": 7} | ({"devices": fd} if fd else {}))
     assert found == begun
