@@ -47,16 +47,7 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
         seconds: to wait for the answer.
     """
     try:
-        packet = CODEC.encode(request)
-        with connected() as connection:
-            connection.settimeout(seconds)
-            connection.send(packet, socket.MSG_NOSIGNAL)
-            if not (answer := connection.recv(MAX_PACKET + 1)):  # killed at its deadline
-                raise Gone("path_checker_gone")
-            verdict = CODEC.decode(answer)
-        if isinstance(verdict, Checked):
-            return verdict
-        reason = "path_checker_nonsense"
+        return _asked(CODEC.encode(request), connected, seconds)
     except Gone as problem:
         reason = problem.reason
     except ProtocolError:
@@ -66,3 +57,16 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
     except OSError:
         reason = "path_checker_gone"
     return Checked(Trust.UNKNOWN, reason)
+
+
+def _asked(packet: bytes, connected: Callable[[], socket.socket], seconds: float) -> Checked:
+    with connected() as connection:
+        connection.settimeout(seconds)
+        connection.send(packet, socket.MSG_NOSIGNAL)
+        answer = connection.recv(MAX_PACKET + 1)
+    if not answer:  # killed at its deadline
+        raise Gone("path_checker_gone")
+    verdict = CODEC.decode(answer)
+    if not isinstance(verdict, Checked):
+        raise ProtocolError("no verdict")
+    return verdict
