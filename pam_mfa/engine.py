@@ -24,6 +24,7 @@ from . import wire
 from .audit import Log, Record, system_log
 from .errors import PamMfaError, StoreError
 from .peer import peer_uid
+from .service.broker import Broker
 from .service.channel import Backend
 from .service.direct import DirectBackend
 from .service.ground import STORE, Base, take_key
@@ -64,6 +65,9 @@ def one_session(role: str, sockets: Mapping[str, int]) -> int:
         sockets: descriptors that take connections to this session's "devices" broker and to its path checker, "verify";
             either may be absent.
     """
+    broker = Broker(sockets["devices"]) if "devices" in sockets else None
+    if broker and role == "engine":
+        broker.begin()
     base = Base("engine", take_key())
     store = base.store()
     log = system_log()
@@ -72,7 +76,7 @@ def one_session(role: str, sockets: Mapping[str, int]) -> int:
         log.alert(alert)
     _keep(base, store)
     with socket.socket(fileno=SESSION_FD) as connection:
-        link = EngineLink(connection, log, sockets.get("devices"))
+        link = EngineLink(connection, log, broker)
         link.backend = DirectBackend(store, link.devices, connection, sockets.get("verify"))
         link.session = _session(role, link, base)
         drive(link.session, link)
@@ -96,31 +100,31 @@ class EngineLink:
 
     backend: Backend
 
-    def __init__(self, connection: socket.socket, log: Log, devices: int | None) -> None:
+    def __init__(self, connection: socket.socket, log: Log, broker: Broker | None) -> None:
         self.connection = connection
         self.session: Session | None = None
         self.unsent: Callable[[], None] | None = None
         self.watched: dict[int, Callable[[], None]] = {}
         self._log = log
-        self._devices = devices
+        self._broker = broker
 
     def devices(self) -> Devices:
         """This session's line to the broker that the C part has forked, if it could."""
         from .factors import load
-        from .service.devices import Devices, Pending, absent, passed
+        from .service.devices import Devices, Pending, absent
 
         pending = Pending()
 
         def watch(line: Line, on: bool) -> None:
             self.watched = {line.fileno(): devices.readable} if on else {}
-            if on:  # Python starts in the broker now, or a user reaches for the key
+            if on:  # the broker is busy now, or a user reaches for the key
                 load()
 
         def touch(waits: bool) -> None:
             if self.session is not None and self.session.account is not None:
                 pending.change(self.session.account, 1 if waits else -1)
 
-        devices = Devices(absent if self._devices is None else passed(self._devices), watch, touch)
+        devices = Devices(self._broker.connect if self._broker else absent, watch, touch)
         return devices
 
     def send(self, frame: bytes) -> None:

@@ -1,4 +1,5 @@
-"""The flows that take over keys which another program enrolled. Root only: nothing is proven, nothing is touched.
+"""The flows that take over what another program enrolled: security keys, and keys of smartcards. Root only: nothing is
+proven, nothing is touched.
 
 The command has read the files (importers/). What it sends is checked once more: logins are verified with it.
 """
@@ -7,23 +8,56 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .conversation import Steps, ask, commit, show
 from .credentials import root_only
 from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk
 from .errors import ChangedMeanwhile, RefusedError
+from .factors import fido2, piv
 from .factors.assertion import Unproven, public_key
-from .factors.fido2 import Material, credential_name, other_owner
-from .importers.base import Imported, Unusable, check_id, check_rp_id
+from .factors.base import other_owner
+from .importers.base import Imported, Pinned, Unusable, check_id, check_rp_id
 from .importers.publickey import NAMES
 from .store.base import Account, Credential, Enrol
+from .structure import structure
 
-FACTOR = "fido2"
-STEMS = {"pam_u2f": "pam_u2f key", "passkey": "passkey"}
 MAX_SHEET = 128 * 1024
 MAX_USER_HANDLE = 64
+MAX_TEXT = 256
+
+
+@structure
+class Taken:
+    """What is taken over, as it is stored.
+
+    Args:
+        id: our id of it.
+        identity: what tells it from the others of its account.
+        material: of the credential.
+    """
+
+    id: str
+    identity: bytes
+    material: bytes
+
+
+@structure
+class Source:
+    """Where keys come from.
+
+    Args:
+        factor: that they are of.
+        stem: their names begin with it.
+        read: takes an item of a sheet, and whose it is. Raises Unusable, or anything else for nonsense.
+        identity: of a stored one, from its material.
+    """
+
+    factor: str
+    stem: str
+    read: Callable[[Mapping[str, Any], str], Taken]
+    identity: Callable[[bytes], bytes]
 
 
 def check_import(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
@@ -38,24 +72,24 @@ def apply_import(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 
 def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
     root_only(desk)
-    stem = STEMS.get(str(args.get("source")))
-    if stem is None:
-        raise RefusedError("invalid", f"say where the keys come from: {', '.join(STEMS)}")
-    keys = _keys((yield from _take()), desk.caller.user)
+    source = SOURCES.get(str(args.get("source")))
+    if source is None:
+        raise RefusedError("invalid", f"say where the keys come from: {', '.join(SOURCES)}")
+    keys = _keys((yield from _take()), desk.caller.user, source)
     account = yield from desk.account()
-    present = {Material.unpack(c.material).credential_id: c for c in account.of(FACTOR)}
-    fresh = [key for key in keys if key.credential_id not in present]
+    present = {source.identity(c.material): c for c in account.of(source.factor)}
+    fresh = [key for key in keys if key.identity not in present]
     alone = args.get("shared") is not True
     if alone:
         yield from _alone(desk, fresh)
-    made = _credentials(desk, account, fresh, stem)
+    made = _credentials(desk, account, fresh, source)
     if apply and made:
         yield from _store(account, made, alone)
-    enrolled = present | {key.credential_id: credential for key, credential in zip(fresh, made, strict=True)}
+    enrolled = present | {key.identity: credential for key, credential in zip(fresh, made, strict=True)}
     for key in keys:
-        state = "present" if key.credential_id in present else "imported" if apply else "ready"
-        found = enrolled[key.credential_id]
-        yield from show(kind="key", state=state, id=found.id, factor=FACTOR, label=found.label)
+        state = "present" if key.identity in present else "imported" if apply else "ready"
+        found = enrolled[key.identity]
+        yield from show(kind="key", state=state, id=found.id, factor=source.factor, label=found.label)
 
 
 def _take() -> Steps[str]:
@@ -70,20 +104,21 @@ def _take() -> Steps[str]:
     return "".join(pieces)
 
 
-def _keys(sheet: str, user: str) -> list[Imported]:
+def _keys(sheet: str, user: str, source: Source) -> list[Taken]:
     """The keys on a sheet. Raises RefusedError."""
     try:
-        keys = [_key(item, user) for item in json.loads(sheet)]
+        keys = [source.read(item, user) for item in json.loads(sheet)]
     except Unusable as problem:
         raise RefusedError("invalid", str(problem)) from None
     except Exception:  # noqa: BLE001 - hostile JSON raises many things, RecursionError among them
         raise RefusedError("invalid", "these keys make no sense: use the pam-mfa command of this version") from None
-    if not keys or len({key.credential_id for key in keys}) != len(keys):
+    if not keys or len({key.identity for key in keys}) != len(keys):
         raise RefusedError("invalid", "no key, or one twice")
     return keys
 
 
-def _key(item: Mapping[str, Any], user: str) -> Imported:
+def _security_key(item: Mapping[str, Any], user: str) -> Taken:
+    """A key of FIDO2 as it is stored: unused, and without a sign count, which the first login brings."""
     flags = item["verified"], item["discoverable"]
     handle = _bytes(item["user_handle"])
     if {type(flag) for flag in flags} != {bool} or len(handle) > MAX_USER_HANDLE:
@@ -95,46 +130,71 @@ def _key(item: Mapping[str, Any], user: str) -> Imported:
         raise Unusable("a public key is not safe: not on its curve, or of a size that is not taken") from None
     if key.encoded != encoded:
         raise Unusable("a public key is followed by something else")
-    name = NAMES[key.algorithm]
-    return Imported(
-        user, check_rp_id(item["rp_id"]), check_id(_bytes(item["credential_id"])), encoded, name, *flags, handle
+    ids = check_rp_id(item["rp_id"]), check_id(_bytes(item["credential_id"]))
+    found = Imported(user, *ids, encoded, NAMES[key.algorithm], *flags, handle)
+    material = fido2.Material(
+        found.rp_id, found.credential_id, encoded, user_handle=handle, verified=flags[0], discoverable=flags[1]
     )
+    return Taken(fido2.credential_name(found.credential_id), found.identity, material.pack())
+
+
+def _card(item: Mapping[str, Any], user: str) -> Taken:
+    """The key of a smartcard. What its certificate said is shown, and nothing follows from it."""
+    from .factors.card_signature import key_name
+
+    texts = [item[name] for name in ("subject", "issuer", "number", "valid_until")]
+    if not all(isinstance(text, str) and len(text) <= MAX_TEXT and text.isascii() for text in texts):
+        raise ValueError("no texts")
+    if not all(text.isprintable() for text in texts):
+        raise ValueError("no texts that can be shown")
+    spki = _bytes(item["public_key"])
+    try:
+        name = key_name(spki)
+    except Unproven:
+        raise Unusable("a public key is none that cards may have here") from None
+    found = Pinned(user, spki, name, *texts)
+    material = piv.Material(piv.KEY, found.identity, 0, name, *texts)
+    return Taken(material.id, found.identity, material.pack())
+
+
+def _credential_id(material: bytes) -> bytes:
+    return fido2.Material.unpack(material).credential_id
+
+
+def _value(material: bytes) -> bytes:
+    return piv.Material.unpack(material).value
+
+
+SOURCES: Mapping[str, Source] = {
+    "pam_u2f": Source("fido2", "pam_u2f key", _security_key, _credential_id),
+    "passkey": Source("fido2", "passkey", _security_key, _credential_id),
+    "pam_p11": Source("smartcard", "pam_p11 card", _card, _value),
+    "pam_pkcs11": Source("smartcard", "pam_pkcs11 card", _card, _value),
+}
 
 
 def _bytes(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True) if text else b""
 
 
-def _alone(desk: Desk, keys: Sequence[Imported]) -> Steps[None]:
+def _alone(desk: Desk, keys: Sequence[Taken]) -> Steps[None]:
     """Sub-flow: nobody else has one of these (K07). Raises RefusedError."""
-    owner = yield from other_owner(desk.caller.uid, (key.credential_id for key in keys))
+    owner = yield from other_owner(desk.caller.uid, (key.id for key in keys))
     if owner is not None:
         raise RefusedError("refused", f"nothing was changed: {owner} has one of these keys; --shared gives it to both")
 
 
-def _credentials(desk: Desk, account: Account, keys: Sequence[Imported], stem: str) -> list[Credential]:
+def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: Source) -> list[Credential]:
     """Raises RefusedError where they are too many."""
     if len(account.credentials) + len(keys) > MAX_CREDENTIALS:
         raise RefusedError("invalid", f"an account has at most {MAX_CREDENTIALS} credentials: remove some first")
     taken = {credential.label for credential in account.credentials} | {RECOVERY_LABEL}
-    free = (label for n in range(1, 2 * MAX_CREDENTIALS) if (label := f"{stem} {n}") not in taken)
-    now = desk.now().wall
-    return [_credential(desk, key, label, now) for key, label in zip(keys, free, strict=False)]
-
-
-def _credential(desk: Desk, key: Imported, label: str, now: int) -> Credential:
-    """A key as it is stored: unused, and without a sign count, which the first login brings."""
-    material = Material(
-        key.rp_id,
-        key.credential_id,
-        key.public_key,
-        user_handle=key.user_handle,
-        verified=key.verified,
-        discoverable=key.discoverable,
-    )
-    caller = desk.caller
-    name = credential_name(key.credential_id)
-    return Credential(name, caller.uid, caller.user, FACTOR, label, material.pack(), created=now)
+    free = (label for n in range(1, 2 * MAX_CREDENTIALS) if (label := f"{source.stem} {n}") not in taken)
+    now, caller = desk.now().wall, desk.caller
+    return [
+        Credential(key.id, caller.uid, caller.user, source.factor, label, key.material, created=now)
+        for key, label in zip(keys, free, strict=False)
+    ]
 
 
 def _store(account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:

@@ -86,7 +86,8 @@ def login(
     proof = yield from prove(ceremony, found.rule.methods, factors)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    return grant(proof, request.session, ceremony.uid)
+    verdict = grant(proof, request.session, ceremony.uid)
+    return replace(verdict, reason=f"{verdict.reason}_{ceremony.caveat}") if ceremony.caveat else verdict
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

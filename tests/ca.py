@@ -31,12 +31,14 @@ USAGES = [
 
 
 def new_key(kind: str = "p-256") -> Any:
-    """A private key: p-256, p-384, ed25519, rsa-2048 and so on."""
+    """A private key: p-256, p-384, secp256k1, ed25519, rsa-2048 and so on."""
     match kind.split("-"):
         case ["p", bits]:
             return ec.generate_private_key(ec.SECP256R1() if bits == "256" else ec.SECP384R1())
         case ["rsa", bits]:
             return rsa.generate_private_key(65537, int(bits))
+        case ["secp256k1"]:
+            return ec.generate_private_key(ec.SECP256K1())
         case _:
             return ed25519.Ed25519PrivateKey.generate()
 
@@ -179,6 +181,7 @@ class Authority:
         *,
         key: Any = None,
         reason: x509.ReasonFlags | None = None,
+        digest: hashes.SHA224 | hashes.SHA256 | None = None,
         extra: Extensions = (),
     ) -> bytes:
         """Its list, DER. `key`: of somebody else, who signs it instead."""
@@ -192,7 +195,7 @@ class Authority:
         )
         for extension, critical in extra:
             builder = builder.add_extension(extension, critical)
-        return builder.sign(key or self.key, hashes.SHA256()).public_bytes(Encoding.DER)
+        return builder.sign(key or self.key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def _entry(serial: int, now: datetime, reason: x509.ReasonFlags | None) -> x509.RevokedCertificate:

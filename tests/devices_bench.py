@@ -127,6 +127,14 @@ class MemoryKey(OwnKey):
                     socket.send_fds(visitor, [b"x"], [memory.client.fileno()])
 
 
+def _threads(pid: int) -> int:
+    """Of a process; none where it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
 def _discard(connection: socket.socket) -> None:
     """What the last client left unread: a node that is opened anew has none of it."""
     with suppress(BlockingIOError):
@@ -242,14 +250,17 @@ class Bench:
         return session.ask(request) if request else session
 
     def helpers(self) -> list[int]:
-        """Process ids of the broker's children."""
-        return [
-            int(pid) for pid in Path(f"/proc/{self._broker.pid}/task/{self._broker.pid}/children").read_text().split()
-        ]
+        """Process ids of those that do something: such a process has a watchdog, which is a thread."""
+        return [pid for pid in self.children() if _threads(pid) > 1]
+
+    def children(self) -> list[int]:
+        """Process ids of the broker's children, those that wait for the next session included."""
+        text = Path(f"/proc/{self._broker.pid}/task/{self._broker.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
 
     def stop(self) -> None:
         """Ask all of its processes to end."""
-        for pid in (*self.helpers(), self._broker.pid):
+        for pid in (*self.children(), self._broker.pid):
             os.kill(pid, signal.SIGTERM)
 
     def make(self, pin: str | None = None, **changes: Any) -> Made:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,20 @@ def running(
     if not pid:
         _serve(listener, directory, seconds, uids, work)
     listener.close()
+    checker = Running(pid, path)
     try:
-        yield Running(pid, path)
+        yield checker
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _end(checker)
+
+
+def _end(checker: Running) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(checker.pid, signal.SIGSTOP)  # it takes no more
+        for pid in [*checker.workers(), checker.pid]:
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(checker.pid, 0)
 
 
 def _serve(

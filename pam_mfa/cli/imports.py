@@ -1,4 +1,4 @@
-"""`pam-mfa import`: take over keys that another program enrolled."""
+"""`pam-mfa import`: take over security keys and smartcards that another program enrolled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import stat
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -23,7 +24,7 @@ APPLY = click.option("--apply", is_flag=True, help="Do it; without this nothing 
 
 @click.group("import", no_args_is_help=False)
 def import_keys() -> None:
-    """Take over keys that another program enrolled (root)."""
+    """Take over security keys and smartcards that another program enrolled (root)."""
 
 
 @import_keys.command("pam-u2f")
@@ -70,6 +71,71 @@ def passkey(call: Call, mapping: str, rp_id: str, user: str | None, **how: bool)
     if not mapping.startswith(importer.PREFIX):
         data, user = _read(mapping, user)
     return Takeover(call, "passkey", **how).run(importer.parse(data, rp_id, user))
+
+
+@import_keys.command("pam-p11")
+@click.argument("file", metavar="FILE")
+@USER
+@SHARED
+@APPLY
+@with_json
+def pam_p11(call: Call, file: str, user: str | None, **how: bool) -> int:
+    """Take over the smartcards of pam_p11.
+
+    FILE is a user's authorized_certificates or authorized_keys. What is taken over is the key: leave out of the file
+    what is on no card. For each you are told whether it can be taken over, and why not. A file that belongs to a user
+    counts for that user alone.
+    """
+    from ..importers import pam_p11 as importer
+
+    root_only("import pam-p11")
+    data, user = _read(file, user)
+    return Takeover(call, "pam_p11", **how).run(importer.parse(data, user))
+
+
+@import_keys.command("pam-pkcs11")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--certificates",
+    metavar="PATH",
+    multiple=True,
+    help="A file with certificates that were issued, or a directory of such files; may be given more than once.",
+)
+@USER
+@SHARED
+@APPLY
+@with_json
+def pam_pkcs11(call: Call, file: str, certificates: tuple[str, ...], user: str | None, **how: bool) -> int:
+    """Take over the smartcards of pam_pkcs11.
+
+    FILE is the map of its digest or subject mapper. It says which certificates count, not which keys: so give the
+    certificates as well (PEM or DER). For each line you are told whether it can be taken over, and why not.
+    """
+    from ..importers import pam_pkcs11 as importer
+    from ..importers.certificate import certificates as within
+
+    root_only("import pam-pkcs11")
+    data, user = _read(file, user)
+    found = [each for path in _files(certificates) for each in within(_roots(path))]
+    return Takeover(call, "pam_pkcs11", **how).run(importer.parse(data, importer.issued(found), user))
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    """The files that are named, and those in directories that are. Raises RefusedError."""
+    for path in paths:
+        try:
+            names = sorted(os.listdir(path)) if os.path.isdir(path) else None
+        except OSError as error:
+            raise RefusedError("not_found", f"{one_line(path)}: {error.strerror}") from None
+        yield from [path] if names is None else (each for n in names if os.path.isfile(each := os.path.join(path, n)))
+
+
+def _roots(path: str) -> bytes:
+    """A file that says who is who for everybody. Raises RefusedError."""
+    data, owner = _read(path, None)
+    if owner is not None:
+        raise RefusedError("invalid", f"{one_line(path)} belongs to {owner}; if you trust it, run chown root")
+    return data
 
 
 def _rp_id(value: str, option: str) -> str:

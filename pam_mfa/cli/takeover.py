@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from .client import Record
 from .exits import Exit
 from .terminal import Terminal
 
+CARDS = frozenset({"pam_p11", "pam_pkcs11"})  # sources of smartcards' keys
+
 if TYPE_CHECKING:
-    from ..importers.base import Entry, Imported
+    from ..importers.base import Entry, Imported, Pinned
 
 
 class Upload(Terminal):
@@ -49,12 +50,13 @@ class Takeover:
 
     def run(self, found: Iterable[Entry]) -> int:
         """Report on every key. Returns the exit code."""
-        from ..importers.base import without_doubles
+        from ..importers.base import Imported, Pinned, without_doubles
 
+        fields = (Pinned if self.source in CARDS else Imported).FIELDS
         entries = without_doubles(found, self.shared)
         if not entries:
             raise RefusedError("not_found", "there is no key in it")
-        records = [_record(entry) for entry in entries]
+        records = [_record(entry, fields) for entry in entries]
         code = Exit.DONE
         for user in dict.fromkeys(entry.user for entry in entries if entry.imported):
             own = [at for at, entry in enumerate(entries) if entry.imported and entry.user == user]
@@ -86,36 +88,23 @@ class Takeover:
             for record in records:
                 self.call.show(record, {})
             return
-        show.table(("Line", "User", "Key", "Made for", "Result"), [_row(record) for record in records])
+        about, title = ("subject", "Subject") if self.source in CARDS else ("rp_id", "Made for")
+        show.table(("Line", "User", "Key", title, "Result"), [_row(record, about) for record in records])
         print(_summary(records, self.apply))
 
 
-def sheet(keys: Iterable[Imported]) -> str:
+def sheet(keys: Iterable[Imported | Pinned]) -> str:
     """What goes to the service of one account's keys."""
-    return json.dumps(
-        [
-            {
-                "rp_id": key.rp_id,
-                "credential_id": base64.b64encode(key.credential_id).decode(),
-                "public_key": base64.b64encode(key.public_key).decode(),
-                "verified": key.verified,
-                "discoverable": key.discoverable,
-                "user_handle": base64.b64encode(key.user_handle).decode(),
-            }
-            for key in keys
-        ]
-    )
+    return json.dumps([key.item() for key in keys])
 
 
-def _record(entry: Entry) -> Record:
+def _record(entry: Entry, fields: Sequence[str]) -> Record:
     key = entry.imported
     return {
         "kind": "key",
         "line": entry.line,
         "user": entry.user,
-        "algorithm": key.algorithm if key else "",
-        "rp_id": key.rp_id if key else "",
-        "credential_id": base64.b64encode(key.credential_id).decode() if key else "",
+        **(key.shown() if key else dict.fromkeys(fields, "")),
         "state": "" if key else "refused",
         "label": "",
         "why": entry.why,
@@ -128,14 +117,14 @@ def _refuse(records: Iterable[Record], why: str) -> None:
         record |= {"state": "refused", "why": why}
 
 
-def _row(record: Record) -> tuple[object, ...]:
+def _row(record: Record, about: str) -> tuple[object, ...]:
     what = {
         "ready": f'can be imported as "{record["label"]}"',
         "imported": f'imported as "{record["label"]}"',
         "present": f'enrolled already as "{record["label"]}"',
     }.get(record["state"], f"not imported: {record['why']}")
     note = f"; {record['note']}" if record["note"] and record["state"] != "refused" else ""
-    return record["line"], record["user"] or "-", record["algorithm"] or "-", record["rp_id"] or "-", what + note
+    return record["line"], record["user"] or "-", record["algorithm"] or "-", record[about] or "-", what + note
 
 
 def _summary(records: Sequence[Record], applied: bool) -> str:

@@ -55,14 +55,14 @@ class Commands:
         *pieces, last = [data[at : at + PIECE] for at in range(0, len(data), PIECE)] or [b""]
         for piece in pieces:
             self._answer([CHAINED, ins, p1, p2, len(piece), *piece])
-        length = [len(last)] if last else []
-        return self._answer([0x00, ins, p1, p2, *length, *last, *([0x00] if answers else [])])
+        command = [0x00, ins, p1, p2, *([len(last)] if last else []), *last]
+        return self._answer([*command, 0x00], command) if answers else self._answer(command)
 
-    def _answer(self, apdu: list[int]) -> bytes:
-        """Of all its pieces. A card that names another length for them is asked for that once."""
+    def _answer(self, apdu: list[int], again: list[int] | None = None) -> bytes:
+        """Of all its pieces. A card that names another length for them is asked for that once, by `again` and it."""
         found, first, second = self._connection.transmit(apdu)
-        if first == OTHER_LENGTH:
-            found, first, second = self._connection.transmit([*apdu[:-1], second])
+        if first == OTHER_LENGTH and again:
+            found, first, second = self._connection.transmit([*again, second])
         data = bytes(found)
         for _ in range(MAX_EXCHANGES - 1):
             if first != MORE:

@@ -7,6 +7,7 @@ costs a login more than all else here, and its classes parse more of what a devi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -17,7 +18,7 @@ from fido2.ctap import STATUS, CtapDevice, CtapError
 from fido2.hid import CAPABILITY, CTAPHID
 
 from .base import MAX_CREDENTIAL_ID, TOUCH_SECONDS, Failure, Touch, Transport
-from .line import QUIET_SECONDS, Line, Out
+from .line import QUIET_SECONDS, Left, Line, Out
 from .terms import printable
 
 FIRST_MESSAGE = 1024  # bytes, section 6.4: what every authenticator takes
@@ -169,7 +170,8 @@ class Authenticator:
             nonlocal said
             if status == STATUS.UPNEEDED and not said:
                 said = self.line.touching = True
-                self.line.say(Touch(self.line.device, verifies))
+                with suppress(Left):  # it is cancelled by whoever waits for its answer, and blinks no more
+                    self.line.say(Touch(self.line.device, verifies))
 
         return keepalive
 
@@ -183,12 +185,12 @@ class Authenticator:
         answer = self.device.call(CTAPHID.CBOR, request, None, cue)
         if answer[0]:
             raise CtapError(answer[0])
-        return _decode(answer[1:]) if answer[1:] else {}
+        return decoded(answer[1:]) if answer[1:] else {}
 
 
-def _decode(answer: bytes) -> Mapping[int, Any]:
+def decoded(answer: bytes) -> Mapping[int, Any]:
     """CBOR, and written in the one way that CTAP allows: python-fido2 alone would take halves of it."""
-    decoded = cbor.decode(answer)
-    if not isinstance(decoded, dict) or cbor.encode(decoded) != answer:
+    found = cbor.decode(answer)
+    if not isinstance(found, dict) or cbor.encode(found) != answer:
         raise ValueError("no canonical CBOR")
-    return decoded
+    return found

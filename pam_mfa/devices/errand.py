@@ -40,14 +40,16 @@ from .base import (
     Sign,
     Structure,
     Touch,
+    Transport,
     Use,
 )
 from .codec import decode, encode
-from .helper import DONE, WATCHDOG_EXIT, Child, Port, attend, fork
+from .helper import DONE, WATCHDOG_EXIT, Child, Port
 
 MAX_SECONDS = 180
 LATE_SECONDS = 1  # for helpers to say that time is up
 FIRST_REQUEST_SECONDS = 5.0
+BUSY_SECONDS = 3.0  # as long as a helper waits for a lock
 FIRST_WORD_SECONDS = 12  # for a lock, and for a device to say what it is and what it holds
 AGAIN_SECONDS = 1.0  # PC/SC misses a card that is taken off and put back quickly
 MAX_DEVICES = 8  # at once, two descriptors each
@@ -65,6 +67,9 @@ class Children(Protocol):
     def adopt(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
         """Hand on what it says, and its exit status; kill it soon after it was hung up on."""
 
+    def at(self, port: Port) -> Child:
+        """A process for the device there, which waits to begin. Raises OSError."""
+
     def clear(self, port: Port) -> None:
         """A login wants the device there: nobody else may have it."""
 
@@ -78,8 +83,8 @@ class Helper:
 
     Args:
         number: of the device within the request.
-        child: None once it has ended.
-        silent_until: when it must have said something next or, once its device is gone, is forgotten.
+        child: None once it has ended and, while a login is at the device, before it has begun.
+        silent_until: when it must have begun, have said something next or, once its device is gone, is forgotten.
         replies: it has said.
         wants_pin: it waits for one, or to be let go.
         out: it has said its last word, or needs none.
@@ -121,6 +126,12 @@ class Errand:
     def asking(self) -> bool:
         """Whether it has a request, and wants to know what is there."""
         return self._request is not None and not self.over
+
+    @property
+    def keys(self) -> list[Port]:
+        """Where devices are that have said something, by USB: they will hardly be gone when the next session asks."""
+        spoken = (port for port, helper in self._helpers.items() if helper.replies and not helper.gone)
+        return [port for port in spoken if port.transport is Transport.USB]
 
     def receive(self) -> None:
         """Read one packet of the session's."""
@@ -189,28 +200,31 @@ class Errand:
             if port not in ports or (helper.gone and now > helper.silent_until):
                 self._unplugged(self._helpers.pop(port))
         for port in sorted(ports - self._helpers.keys(), key=repr):
-            self._start(port, self._request, now)
+            self._enter(port, now)
+        for port, helper in list(self._helpers.items()):
+            if not helper.child and not helper.out:
+                self._begin(port, helper, self._request, now)
         self._hurry(now)
         if not incomplete:
             self._tell_idle()
 
-    def _start(self, port: Port, request: Request, now: float) -> None:
-        if sum(not helper.out for helper in self._helpers.values()) >= MAX_DEVICES:
-            return
-        number = self._numbers + 1
+    def _enter(self, port: Port, now: float) -> None:
+        if sum(not helper.out for helper in self._helpers.values()) < MAX_DEVICES:
+            self._numbers += 1
+            self._helpers[port] = Helper(self._numbers, None, now + BUSY_SECONDS)
+
+    def _begin(self, port: Port, helper: Helper, request: Request, now: float) -> None:
         if isinstance(request, LOGINS):
             self._children.clear(port)
         elif self._children.reserved(port):
-            self._numbers = number
-            self._helpers[port] = Helper(number, None, now)
-            self._fail(self._helpers[port], Failure.BUSY)
             return
         try:
-            child = fork(partial(attend, port, request), number, max(1, int(self._until - now)))
+            child = self._children.at(port)
         except OSError:  # no more processes: another time
+            del self._helpers[port]
             return
-        self._numbers = number
-        helper = self._helpers[port] = Helper(number, child, now + FIRST_WORD_SECONDS)
+        helper.child, helper.silent_until = child, now + FIRST_WORD_SECONDS
+        child.begin(helper.number, max(1, int(self._until - now)), request)
         self._children.adopt(child, partial(self._heard, helper), partial(self._ended, helper))
 
     def at(self, port: Port) -> bool:
@@ -218,10 +232,14 @@ class Errand:
         return isinstance(self._request, LOGINS) and port in self._helpers and not self._helpers[port].out
 
     def give_way(self, port: Port) -> None:
-        """Leave the device there to a login, unless this is one too."""
+        """Leave the device there to a login, unless this is one too; what has not begun to talk begins anew."""
         helper = self._helpers.get(port)
-        if helper and not helper.out and not isinstance(self._request, LOGINS):
+        if not helper or helper.out or isinstance(self._request, LOGINS):
+            return
+        if helper.replies:
             self._fail(helper, Failure.BUSY)
+        else:
+            self._drop(self._helpers.pop(port))
 
     def _unplugged(self, helper: Helper) -> None:
         if not helper.out:
@@ -231,7 +249,7 @@ class Errand:
     def _hurry(self, now: float) -> None:
         for helper in self._helpers.values():
             if not helper.out and now > helper.silent_until:
-                self._fail(helper, Failure.SILENT)
+                self._fail(helper, Failure.SILENT if helper.child else Failure.BUSY)
 
     def _tell_idle(self) -> None:
         working = any(not helper.out for helper in self._helpers.values())

@@ -9,17 +9,33 @@ import os
 import resource
 import signal
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
+from fido2 import cbor
 from fido2.ctap import CtapError
 
 from .._native._watchdog import lib
-from .base import MAX_PACKET, Failed, Failure, Request, Transport
-from .ctap import failure
+from .base import (
+    HASH_BYTES,
+    MAX_PACKET,
+    Assert,
+    Asserted,
+    Failed,
+    Failure,
+    Holds,
+    Request,
+    Transport,
+    Verification,
+    Wanted,
+)
+from .codec import decode, encode
+from .ctap import Info, decoded, failure
 from .line import Left, Line, Out, Stranger
 
+TASK = struct.Struct(">ii")  # device, seconds; the request follows
 MAX_DATA = 64 * 1024 * 1024
 WATCHDOG_EXIT = 3
 CRASHED = 4
@@ -77,6 +93,15 @@ class Child:
         with suppress(OSError):
             self.connection.send(packet, socket.MSG_NOSIGNAL)
 
+    def begin(self, device: int, seconds: int, request: Request) -> None:
+        """Have one that waits do what is asked.
+
+        Args:
+            device: the number that it has within the request.
+            seconds: after which the process ends, done or not.
+        """
+        self.say(TASK.pack(device, seconds) + encode(request))
+
     def hang_up(self) -> None:
         """Have it cancel what its device does, and end. Twice is once."""
         if not self.hung_up:
@@ -97,15 +122,24 @@ class Child:
         return os.waitstatus_to_exitcode(status)
 
 
-def fork(work: Callable[[Line], None], device: int, seconds: int) -> Child:
-    """Have a confined process do some work.
+def fork(work: Callable[[Line], None], seconds: int) -> Child:
+    """Have a confined process do some work, for so many seconds at most. Raises OSError."""
+    return _fork(lambda connection: work(_line(connection, 0, seconds)))
 
-    Args:
-        device: its number.
-        seconds: after which it ends, done or not.
 
-    Raises OSError.
-    """
+def wait_at(port: Port) -> Child:
+    """A confined process that waits to be told what to do with the device in a port (`Child.begin`). Raises OSError."""
+
+    def work(connection: socket.socket) -> None:
+        rehearse()
+        if task := connection.recv(TASK.size + MAX_PACKET):
+            device, seconds = TASK.unpack_from(task)
+            attend(port, cast(Request, decode(task[TASK.size :])), _line(connection, device, seconds))
+
+    return _fork(work)
+
+
+def _fork(work: Callable[[socket.socket], None]) -> Child:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         pid = os.fork()
@@ -114,33 +148,50 @@ def fork(work: Callable[[Line], None], device: int, seconds: int) -> Child:
         theirs.close()
         raise
     if not pid:
-        _run(work, theirs, device, seconds)
+        _run(work, theirs)
     theirs.close()
     ours.setblocking(False)
     return Child(pid, ours)
 
 
-def _run(work: Callable[[Line], None], connection: socket.socket, device: int, seconds: int) -> None:
+def _run(work: Callable[[socket.socket], None], connection: socket.socket) -> None:
     """The child's whole life."""
     status = CRASHED
     try:
-        _confine(connection.fileno(), seconds)
+        _confine(connection.fileno())
         with suppress(Left):
-            work(Line(connection, device, seconds))
+            work(connection)
         status = DONE
     finally:  # never back into the broker's code, whatever happened
         os._exit(status)
 
 
-def _confine(connection: int, seconds: int) -> None:
+def _confine(connection: int) -> None:
     os.closerange(3, connection)
     os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # for all of a service at once; the broker's end leaves time for a cancel
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA, MAX_DATA))
-    if lib.watchdog_arm(connection, seconds + 1):
+
+
+def _line(connection: socket.socket, device: int, seconds: int) -> Line:
+    """To the broker, from now on for so many seconds."""
+    if lib.watchdog_arm(connection.fileno(), seconds + 1):
         raise OSError("no watchdog")
+    return Line(connection, device, seconds)
+
+
+def rehearse() -> None:
+    """Read and write once what requests and answers are made of.
+
+    A page that is shared with the broker is copied when it is first touched: now, and not while a user waits.
+    """
+    Info.read(decoded(cbor.encode({0x01: ["FIDO_2_1"], 0x03: bytes(16), 0x04: {"up": True}, 0x06: [2], 0x09: ["usb"]})))
+    wanted = (Wanted("example.com", b"id"),)
+    decode(encode(Assert(bytes(HASH_BYTES), wanted, Verification.DISCOURAGED, 1)))
+    encode(Holds(0, Transport.USB, "", (b"id",)))
+    encode(Asserted(0, Transport.USB, "example.com", b"id", bytes(HASH_BYTES), b"", b""))
 
 
 def attend(port: Port, request: Request, line: Line) -> None:

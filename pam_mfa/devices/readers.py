@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from .authenticator import serve
-from .base import List, Reader, Request, Sign, Transport
+from .base import Failure, List, Reader, Request, Sign, Transport
 from .ctap import Authenticator
 from .helper import Child, fork
-from .line import Line, Stranger
+from .line import Line, Out, Stranger
 from .terms import printable
 
 PCSCD = "/run/pcscd/pcscd.comm"
@@ -42,13 +41,14 @@ class CardPort:
 
     def serve(self, request: Request, line: Line) -> None:
         """As Port has it. To List both answer, the smartcard first."""
-        if isinstance(request, Sign):
-            self._serve_card(request, line)
-            return
-        if isinstance(request, List):
-            with suppress(Stranger):
+        try:
+            if isinstance(request, Sign | List):
                 self._serve_card(request, line)
-        self._serve_key(request, line)
+        except Stranger:
+            if isinstance(request, Sign):  # its user is told which card it is that does not count
+                raise Out(Failure.UNSUPPORTED) from None
+        if not isinstance(request, Sign):
+            self._serve_key(request, line)
 
     def _serve_card(self, request: Sign | List, line: Line) -> None:
         from . import pcsc, signing

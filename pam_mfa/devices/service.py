@@ -12,12 +12,13 @@ import select
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from ..peer import peer_uid
 from .errand import Errand
-from .helper import Child, Port
+from .helper import Child, Port, wait_at
 from .hid import HidNodes
 from .readers import CardReaders
 
@@ -84,6 +85,8 @@ class Broker:
         self._errands: list[Errand] = []
         self._children: list[Child] = []
         self._deadlines: dict[Child, float] = {}
+        self._waiting: dict[Port, Child] = {}
+        self._lasting = False
         self._ready: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
         self._looking = False
@@ -92,6 +95,7 @@ class Broker:
     def serve(self, listener: socket.socket) -> int:
         """As the function does."""
         listener.setblocking(False)
+        self._lasting = True
         while True:
             if len(self._errands) < MAX_ERRANDS:
                 self._watch(listener.fileno(), partial(self._accept, listener))
@@ -108,8 +112,8 @@ class Broker:
 
     def turn(self) -> None:
         """Wait until something happens, or a look is due, and deal with it."""
-        waiting = LOOK_SECONDS if self._errands or self._children else None
-        for fd, _ in self._poll.poll(None if waiting is None else waiting * 1000):
+        idle = not self._errands and len(self._children) == len(self._waiting)
+        for fd, _ in self._poll.poll(None if idle else LOOK_SECONDS * 1000):
             if ready := self._ready.get(fd):
                 ready()
         now = time.monotonic()
@@ -138,12 +142,15 @@ class Broker:
     def _look(self, now: float) -> None:
         found = [source.ports() for source in self._sources if self._errands]
         ports = frozenset(port for some in found for port in some or ())
+        for port in self._waiting.keys() - ports if found else ():
+            self._waiting.pop(port).hang_up()
         for errand in list(self._errands):
             errand.look(ports, None in found, now)
             if errand.over:
                 self._errands.remove(errand)
                 self._forget(errand.connection.fileno())
                 errand.connection.close()
+                self._keep(errand.keys)
         self._begin_or_end_looking()  # after the helpers of keys that are known already: they are what a user waits for
 
     def _begin_or_end_looking(self) -> None:
@@ -159,9 +166,25 @@ class Broker:
 
     # ----------------------------------------------------------------------------------------------------- processes
 
+    def at(self, port: Port) -> Child:
+        """A process for the device there: one that has been waiting for this, or a new one. Raises OSError."""
+        return self._waiting.pop(port, None) or wait_at(port)
+
+    def _keep(self, keys: Sequence[Port]) -> None:
+        """Have a process wait at each key that is there: forking it takes as long as a word with the key does."""
+        for port in keys if self._lasting and not self._errands else ():
+            with suppress(OSError):  # no more processes: the next session's time, then
+                self._waiting[port] = child = wait_at(port)
+                self.adopt(child, lambda _: None, partial(self._waited, port, child))
+
+    def _waited(self, port: Port, child: Child, _: int) -> None:
+        if self._waiting.get(port) is child:
+            del self._waiting[port]
+
     def adopt(self, child: Child, heard: Callable[[bytes], None], ended: Callable[[int], None]) -> None:
         """Hand on what a child says, and its exit status; kill it soon after it was hung up on."""
-        self._children.append(child)
+        if child not in self._children:
+            self._children.append(child)
         self._watch(child.connection.fileno(), partial(self._hear, child, heard))
         self._watch(child.process, partial(self._end, child, heard, ended))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ..config import Fido2, Smartcard
-from ..conversation import Alert, Shown, Steps, commit, expect
+from ..conversation import Alert, Shown, Steps, commit, expect, read
 from ..outcome import Proof
 from ..rules import Rule
-from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, Tried, Use
+from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, FindOwners, Tried, Use
 from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, standing
 
@@ -59,6 +59,7 @@ class Ceremony:
         tries: answers that may still be given.
         reason: why the last answer was refused, for the audit record.
         undecided: why nobody could say whether a credential is good, "" where that was not met.
+        caveat: what was let pass of the proof, as the settings say, for the audit record; "" where nothing was.
         place: where; by default somewhere without devices.
     """
 
@@ -69,6 +70,7 @@ class Ceremony:
     tries: int = MAX_TRIES
     reason: str = "unenrolled"
     undecided: str = ""
+    caveat: str = ""
     place: Place = NOWHERE
 
 
@@ -153,6 +155,12 @@ class Made:
 
     credential: Credential
     reveal: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def other_owner(uid: int, ids: Iterable[str]) -> Steps[str | None]:
+    """Sub-flow: a user who is not `uid` and has a credential of one of these ids, None where nobody has (K07, P05)."""
+    owners = yield from read(FindOwners(tuple(ids)))
+    return next((user for _, owner, user in owners if owner != uid), None)
 
 
 def comparable(ceremony: Ceremony, factor: str) -> bool:

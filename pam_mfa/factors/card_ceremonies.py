@@ -51,31 +51,37 @@ def _first(
     ceremony: Ceremony, factor: str, held: Held, request: Sign, dialogue: Dialogue[Whose]
 ) -> Steps[Proof | None]:
     """One card, one PIN: whoever mistook the card does not lose a try of a second one as well."""
-
-    def judge(card: Carries) -> Steps[Whose | None]:
-        return _whose(ceremony, held, card)
-
-    ceremony.reason = "no_card"
-    found = yield from dialogue.find(judge, several=len(held) > 1)
-    pin = None
-    if found:
-        card, (credential, believed) = _preferred(held, found)
-        for other, _ in found:
-            if other is not card:
-                dialogue.release(other)
-        pin = yield from dialogue.pin(card, credential.label)
-    if pin is None:
+    chosen = yield from _chosen(ceremony, held, dialogue)
+    if chosen is None:
         ceremony.reason = dialogue.reason
         return None
+    card, whose, pin = chosen
     compared, signed = comparable(ceremony, factor), None
     if compared:  # else the PIN is nobody's business, and none of its tries is spent
-        signed = yield from dialogue.sign(card, believed.certified.slot, pin, credential.label)
+        signed = yield from dialogue.sign(card, whose[1].certified.slot, pin, whose[0].label)
         if signed is None and not dialogue.wrong_pin:
             ceremony.reason = dialogue.reason
             return None
     else:
         dialogue.words = NOT_ACCEPTED
-    return (yield from _judge(ceremony, factor, compared, (credential, believed), request, signed, dialogue))
+    return (yield from _judge(ceremony, factor, compared, whose, request, signed, dialogue))
+
+
+def _chosen(ceremony: Ceremony, held: Held, dialogue: Dialogue[Whose]) -> Steps[tuple[Carries, Whose, str] | None]:
+    """A card of the account's, what it is, and the PIN that its user gave."""
+
+    def judge(card: Carries) -> Steps[Whose | None]:
+        return _whose(ceremony, held, card)
+
+    found = yield from dialogue.find(judge, several=len(held) > 1)
+    if not found:
+        return None
+    card, whose = _preferred(held, found)
+    for other, _ in found:
+        if other is not card:
+            dialogue.release(other)
+    pin = yield from dialogue.pin(card, whose[0].label)
+    return None if pin is None else (card, whose, pin)
 
 
 def _preferred(held: Held, found: Sequence[tuple[Carries, Whose]]) -> tuple[Carries, Whose]:
@@ -102,6 +108,7 @@ def _judge(
         try:
             check(believed, request, signed)
             matched = credential, Noted(credential.id)
+            ceremony.caveat = believed.caveat
         except Unproven as bad:
             why = bad.reason
     proof = yield from settle(ceremony, factor, compared, matched)

@@ -79,7 +79,7 @@ class Rejected(Exception):
 
     Args:
         reason, words: why, for the log and for the user.
-        final: it is surely one of the account's: no other card is waited for.
+        final: it is surely one of the account's: nobody is asked to insert another one.
     """
 
     def __init__(self, reason: str, words: str, final: bool) -> None:
@@ -108,7 +108,7 @@ class Dialogue(Generic[T]):
         self._now, self._cue = now, cue.format(name=quoted(name))
         self._found: dict[int, tuple[Carries, T]] = {}
         self._failed: dict[int, Failure] = {}
-        self._strange: Rejected | None = None
+        self._rejected: Rejected | None = None
         self._shown = ""
         self._ends = now().boot + FIND_SECONDS
 
@@ -123,7 +123,7 @@ class Dialogue(Generic[T]):
         """
         going = True
         while going:
-            event = yield from self._next(GRACE if self._found else self._left())
+            event = yield from self._next(GRACE if self._found or self._final() else self._left())
             if isinstance(event, Expired):
                 going = not self._found and self._without()
             elif isinstance(event, DeviceGone | Skipped):
@@ -151,23 +151,24 @@ class Dialogue(Generic[T]):
         return True
 
     def _read(self, card: Carries, judge: Judge[T], several: bool) -> Steps[bool]:
+        good = None
         try:
             good = yield from judge(card)
         except Rejected as bad:
-            if bad.final:
-                self._found.clear()
-                return self.over(bad.reason, bad.words)
-            self._strange, good = bad, None
+            self._rejected = self._rejected if self._final() else bad
         if good is None:
             self.release(card)
-            return True
+            return several or not self._final() or self._without()
         self._found[card.device] = card, good
         return several
+
+    def _final(self) -> bool:
+        return self._rejected is not None and self._rejected.final
 
     def _idle(self) -> Steps[bool]:
         """No card is being read. A user who can still insert one is asked to; what failed is not tried again."""
         causes = set(self._failed.values()) - STRANGERS
-        if causes - {Failure.UNPLUGGED}:
+        if self._final() or causes - {Failure.UNPLUGGED}:
             return self._without()
         yield from self._show(PUT_BACK if causes else self._cue)
         self._failed = {device: why for device, why in self._failed.items() if why is not Failure.UNPLUGGED}
@@ -175,11 +176,11 @@ class Dialogue(Generic[T]):
 
     def _without(self) -> bool:
         """No card of the account's is there, and none came."""
-        for failure in WORDS:
-            if failure in self._failed.values() and failure is not Failure.UNSUPPORTED:
-                return self.over(failure.name.lower(), WORDS[failure])
-        if self._strange:
-            return self.over(self._strange.reason, self._strange.words)
+        failed = [] if self._final() else [why for why in WORDS if why in self._failed.values()]
+        if failed and failed[0] is not Failure.UNSUPPORTED:
+            return self.over(failed[0].name.lower(), WORDS[failed[0]])
+        if self._rejected:
+            return self.over(self._rejected.reason, self._rejected.words)
         return self.over("no_card", NO_CARD)
 
     # -------------------------------------------------------------------------------------------------- PIN, signature

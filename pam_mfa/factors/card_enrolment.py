@@ -11,13 +11,13 @@ from ..devices.base import Carries, Certified, Failure, Sign, Signed, Slot
 from ..errors import RefusedError
 from ..structure import replace
 from .assertion import Unproven, demand
-from .base import Enrolment, Made
+from .base import Enrolment, Made, other_owner
 from .card_ceremonies import REQUEST_SECONDS, SHARED, UNDECIDED, bad_words, check, in_order
 from .card_dialogue import WORDS, Dialogue
-from .card_signature import check_key
+from .card_signature import key_name
 from .certificates import AMBIGUOUS, Believed, Undecided, believe, slots
 from .challenge import challenge
-from .piv import KEY, KINDS, Material, other_owner
+from .piv import KEY, KINDS, Material
 
 ENROL = "Insert the smartcard that you want to enrol"
 STOPPED = "stopped."
@@ -83,7 +83,7 @@ def _only(dialogue: Dialogue[Certified], wanted: tuple[Slot, ...]) -> Steps[tupl
 
 def _free(enrolment: Enrolment, factor: str, certified: Certified) -> Steps[Believed]:
     """A certificate that this account may enrol. Raises Unproven, Undecided."""
-    check_key(certified.public_key)
+    key_name(certified.public_key)
     believed = yield from believe(certified, enrolment.place.smartcard)
     demand(not believed.ids.keys() & {held.id for held in enrolment.held if held.factor == factor}, "known")
     demand((yield from other_owner(enrolment.uid, believed.ids)) is None, "taken")

@@ -27,10 +27,10 @@ from ..outcome import Proof
 from ..store.base import Count, Credential
 from ..structure import replace, structure
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
-from .base import Ceremony, Enrolment, Made, Place, comparable, settle
+from .base import Ceremony, Enrolment, Made, Place, comparable, other_owner, settle
 from .challenge import challenge
 from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
-from .fido2 import Material, credential_name, other_owner
+from .fido2 import Material, credential_name
 
 REQUEST_SECONDS = 180  # the session ends it before that
 HANDLE_BYTES = 32
@@ -183,7 +183,7 @@ def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
     try:
         demand(isinstance(reply, MadeReply), "malformed")
         head, material = _check_made(request, held, reply, place)
-        demand((yield from other_owner(enrolment.uid, [material.credential_id])) is None, "taken")
+        demand((yield from other_owner(enrolment.uid, [credential_name(material.credential_id)])) is None, "taken")
         confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue, reply)
         demand(confirmed.to > head.sign_count or confirmed.to == head.sign_count == 0, "sign_count")
     except Unproven as bad:

@@ -12,7 +12,8 @@ from ..store.base import Credential
 from ..structure import structure
 from ..verify import base as path
 from .assertion import demand
-from .piv import KEY, MAIL, UPN, Material, credential_name, other_owner, pinned
+from .base import other_owner
+from .piv import KEY, MAIL, UPN, Material, credential_name, pinned
 
 ONCE = (UPN, MAIL)  # kinds of which a certificate that counts has one name at most
 AMBIGUOUS = "ambiguous"
@@ -38,11 +39,13 @@ class Believed:
         certified: as the card's helper has read it.
         public_key: the key that must have signed.
         names: (kind, value) of everything that it may be recognised by.
+        caveat: what the settings let pass, in one word; "" where nothing was.
     """
 
     certified: Certified
     public_key: bytes
     names: tuple[tuple[int, bytes], ...]
+    caveat: str = ""
 
     @property
     def ids(self) -> dict[str, tuple[int, bytes]]:
@@ -86,7 +89,7 @@ def believe(certified: Certified, rules: Smartcard) -> Steps[Believed]:
     demand(checked.public_key == certified.public_key, "key_mismatch")
     names = {(int(name.kind), name.value) for name in checked.names if _counts(name, checked.anchor, rules)}
     demand(all(sum(kind == once for kind, _ in names) <= 1 for once in ONCE), AMBIGUOUS)
-    return Believed(certified, checked.public_key, tuple(sorted({key, *names})))
+    return Believed(certified, checked.public_key, tuple(sorted({key, *names})), checked.reason)
 
 
 def _check(certified: Certified, rules: Smartcard) -> Steps[path.Checked]:

@@ -201,6 +201,8 @@ class Dialogue:
         if touch.device not in self._touched:
             self._restart()
         self._touched[touch.device] = self._cue.verify if touch.verifies else self._cue.touch
+        if self._choosing:  # each of them blinks, and that has been said
+            return
         # One device: its own cue. Several: the plain one, with no name.
         texts = set(self._touched.values())
         text = texts.pop() if len(texts) == 1 else self._cue.touch
@@ -292,6 +294,7 @@ class Dialogue:
         tries = f" ({wanted.tries} tries left)" if wanted and wanted.tries < UNKNOWN_TRIES else ""
         typed = yield from ask(f"{lead}PIN of your security key{self._named({device: None})}{tries}: ")
         self._wanting.clear()
+        self._shown = ""  # a cue from before the prompt is said again
         pin = _normal(typed)
         if pin is None:
             return self._over("pin_form", BAD_PIN)

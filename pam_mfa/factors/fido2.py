@@ -7,13 +7,13 @@ login by code imports this file alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from ..conversation import Steps, read
+from ..conversation import Steps
 from ..outcome import Proof
-from ..store.base import Credential, FindOwners
+from ..store.base import Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made
@@ -95,12 +95,6 @@ class Material:
 def credential_name(credential_id: bytes) -> str:
     """Our id of a credential: the same for the same one, whoever enrols it, so that a second owner is found."""
     return sha256(credential_id).hexdigest()[:32]
-
-
-def other_owner(uid: int, credential_ids: Iterable[bytes]) -> Steps[str | None]:
-    """Sub-flow: a user who is not `uid` and has one of these, None where nobody has (K07)."""
-    owners = yield from read(FindOwners(tuple(map(credential_name, credential_ids))))
-    return next((user for _, owner, user in owners if owner != uid), None)
 
 
 class Fido2:

@@ -8,13 +8,13 @@ alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from ..conversation import Steps, read
+from ..conversation import Steps
 from ..outcome import Proof
-from ..store.base import Credential, FindOwners
+from ..store.base import Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made
@@ -86,12 +86,6 @@ def credential_name(kind: int, value: bytes) -> str:
 def pinned(public_key: bytes) -> bytes:
     """What a key is recognised by: SHA-256 of its subject public key info (RFC 5280 section 4.1.2.7)."""
     return sha256(public_key).digest()
-
-
-def other_owner(uid: int, ids: Iterable[str]) -> Steps[str | None]:
-    """Sub-flow: a user who is not `uid` and has one of these, None where nobody has (P05)."""
-    owners = yield from read(FindOwners(tuple(ids)))
-    return next((user for _, owner, user in owners if owner != uid), None)
 
 
 class Smartcard:

@@ -7,6 +7,8 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, ClassVar
 
 from ..devices.base import MAX_CREDENTIAL_ID
 
@@ -23,7 +25,7 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A key as it can be taken over.
+    """A security key as it can be taken over.
 
     Args:
         user: whose it is.
@@ -45,6 +47,73 @@ class Imported:
     discoverable: bool = False
     user_handle: bytes = b""
 
+    FIELDS: ClassVar[tuple[str, ...]] = ("algorithm", "rp_id", "credential_id")
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from others."""
+        return self.credential_id
+
+    def shown(self) -> dict[str, str]:
+        """What a report says of it: FIELDS."""
+        return dict(zip(self.FIELDS, (self.algorithm, self.rp_id, _base64(self.credential_id)), strict=True))
+
+    def item(self) -> dict[str, Any]:
+        """What is sent to the service."""
+        return {
+            "rp_id": self.rp_id,
+            "credential_id": _base64(self.credential_id),
+            "public_key": _base64(self.public_key),
+            "verified": self.verified,
+            "discoverable": self.discoverable,
+            "user_handle": _base64(self.user_handle),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A smartcard's key as it can be taken over.
+
+    Args:
+        user: whose it is.
+        public_key: subject public key info, DER (RFC 5280 section 4.1.2.7), of a size and kind that we take.
+        algorithm: "p-256", "rsa-2048" and so on.
+        subject, issuer, number, valid_until: of its certificate; empty where there is none.
+    """
+
+    user: str
+    public_key: bytes = field(repr=False)
+    algorithm: str
+    subject: str = ""
+    issuer: str = ""
+    number: str = ""
+    valid_until: str = ""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("algorithm", "subject", "key_id")
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from others, and is pinned."""
+        return sha256(self.public_key).digest()
+
+    def shown(self) -> dict[str, str]:
+        """What a report says of it: FIELDS."""
+        return dict(zip(self.FIELDS, (self.algorithm, self.subject, self.identity.hex()), strict=True))
+
+    def item(self) -> dict[str, Any]:
+        """What is sent to the service."""
+        return {
+            "public_key": _base64(self.public_key),
+            "subject": self.subject,
+            "issuer": self.issuer,
+            "number": self.number,
+            "valid_until": self.valid_until,
+        }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -60,7 +129,7 @@ class Entry:
 
     line: int
     user: str
-    imported: Imported | None = None
+    imported: Imported | Pinned | None = None
     why: str = ""
     note: str = ""
 
@@ -115,7 +184,7 @@ def without_doubles(entries: Iterable[Entry], shared: bool = False) -> list[Entr
     for entry in entries:
         if entry.imported:
             whose = entry.user if shared else ""
-            first = holders.setdefault((whose, entry.imported.credential_id), entry)
+            first = holders.setdefault((whose, entry.imported.identity), entry)
             if first is not entry:
                 entry = replace(entry, imported=None, why=_double(first, entry), note="")
         kept.append(entry)

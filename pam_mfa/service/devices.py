@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from ..conversation import DeviceGone, DeviceReply, DeviceTouch, Event, Shown, Wait
 from ..devices.base import Followup, Reply, Touch
-from ..devices.client import Client
 from ..errors import Gone, PamMfaError
 from .channel import Done
 
@@ -38,21 +36,6 @@ class Line(Protocol):
 def absent() -> Line:
     """The line where there is no device service."""
     raise Gone("no_device_service")
-
-
-def handed_over(fd: int, reason: str) -> socket.socket:
-    """A connection whose other end went over `fd` to one of the engine's own processes. Raises Gone with the reason."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, suppress(OSError), socket.socket(fileno=os.dup(fd)) as channel:
-        socket.send_fds(channel, [b"\0"], [theirs.fileno()], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
-        return ours
-    ours.close()
-    raise Gone(reason)
-
-
-def passed(fd: int) -> Callable[[], Line]:
-    """Opens lines to a broker that takes connections as descriptors over `fd`: the engine's own."""
-    return lambda: Client(handed_over(fd, "no_device_service"))
 
 
 class Devices:

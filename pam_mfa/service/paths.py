@@ -10,7 +10,7 @@ from ..conversation import CheckPath, PathChecked
 from ..errors import Gone
 from ..verify import client
 from ..verify.base import Check
-from .devices import handed_over
+from .broker import handed_over
 
 SECONDS = 6.0  # after which nobody waits any more; above what its client takes
 

@@ -84,7 +84,7 @@ class ListAccounts:
 
 @structure
 class FindOwners:
-    """-> tuple of (credential id, uid, user): who has credentials of these ids. It looks through the whole store."""
+    """-> tuple of (credential id, uid, user): who has credentials of these ids."""
 
     credentials: tuple[str, ...]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 
 from ..errors import Gone, ProtocolError
+from ..peer import peer_uid
 from .base import MAX_PACKET, SECONDS, Check, Checked, Trust
 from .codec import CODEC
 
 PATH = "/run/pam-mfa/verify.sock"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 ROOT = 0
 GRACE = 1.0  # for a checker that has only just begun
 
@@ -29,7 +28,7 @@ def connect(path: str | os.PathLike[str] = PATH) -> socket.socket:
     try:
         connection.settimeout(SECONDS)
         connection.connect(os.fspath(path))
-        if PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[1] != ROOT:
+        if peer_uid(connection) != ROOT:
             raise Gone("path_checker_untrusted")
     except OSError as problem:
         connection.close()
@@ -48,16 +47,7 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
         seconds: to wait for the answer.
     """
     try:
-        packet = CODEC.encode(request)
-        with connected() as connection:
-            connection.settimeout(seconds)
-            connection.send(packet, socket.MSG_NOSIGNAL)
-            if not (answer := connection.recv(MAX_PACKET + 1)):  # killed at its deadline
-                raise Gone("path_checker_gone")
-            verdict = CODEC.decode(answer)
-        if isinstance(verdict, Checked):
-            return verdict
-        reason = "path_checker_nonsense"
+        return _asked(CODEC.encode(request), connected, seconds)
     except Gone as problem:
         reason = problem.reason
     except ProtocolError:
@@ -67,3 +57,16 @@ def ask(request: Check, connected: Callable[[], socket.socket] = connect, second
     except OSError:
         reason = "path_checker_gone"
     return Checked(Trust.UNKNOWN, reason)
+
+
+def _asked(packet: bytes, connected: Callable[[], socket.socket], seconds: float) -> Checked:
+    with connected() as connection:
+        connection.settimeout(seconds)
+        connection.send(packet, socket.MSG_NOSIGNAL)
+        answer = connection.recv(MAX_PACKET + 1)
+    if not answer:  # killed at its deadline
+        raise Gone("path_checker_gone")
+    verdict = CODEC.decode(answer)
+    if not isinstance(verdict, Checked):
+        raise ProtocolError("no verdict")
+    return verdict

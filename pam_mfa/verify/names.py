@@ -40,9 +40,8 @@ def _names(certificate: x509.Certificate) -> Iterator[Name]:
 
 
 def _text(text: str) -> bytes:
-    if (
-        not text.isprintable() or text != text.strip()
-    ):  # a NUL, a line break: it would not be what a reader of logs sees
+    # A NUL, a line break, a space at an end: it would not be what a reader of logs sees.
+    if not text.isprintable() or text != text.strip():
         raise ValueError("a name with odd characters")
     return _bounded(text.encode())
 

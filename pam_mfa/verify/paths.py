@@ -104,7 +104,7 @@ class _Rules:
         ee = ee.may_be_present(x509.BasicConstraints, either, self._rule("is_authority", lambda it: not it.ca))
         ee = ee.may_be_present(x509.KeyUsage, either, self._rule("key_usage", lambda it: it.digital_signature))
         ee = ee.may_be_present(x509.NameConstraints, either, self._rule("name_constraints", lambda it: False))
-        ca = ca.require_present(x509.BasicConstraints, either, self._rule("not_authority", lambda it: it.ca))
+        ca = ca.require_present(x509.BasicConstraints, either, None)  # the library wants its cA itself
         ca = ca.may_be_present(x509.KeyUsage, either, self._rule("authority_key_usage", lambda it: it.key_cert_sign))
         ca = ca.may_be_present(x509.NameConstraints, either, self._rule("name_constraints", lambda it: False))
         if wanted:

@@ -13,21 +13,21 @@ import resource
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import ProtocolError
+from ..peer import peer_uid
 from .authorities import Authorities, Directory
 from .base import MAX_PACKET, SECONDS, Check
 from .codec import CODEC
 from .paths import check
 
 USER = "pam-mfa"
-PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 MAX_WORKERS = 16
+GRACE = 1.0  # seconds, for the listener to kill a worker before that ends itself
 CRASHED = 4
 DONE = 0
 
@@ -116,8 +116,7 @@ class Checker:
         except OSError:  # it left again, or there are no descriptors just now
             return
         with connection:
-            _, uid, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
-            if uid in self._uids:
+            if peer_uid(connection) in self._uids:
                 with suppress(OSError):  # whoever asks sees that it was hung up on
                     self._fork(connection)
 
@@ -125,7 +124,7 @@ class Checker:
         authorities = self._authorities()
         pid = os.fork()
         if not pid:
-            _work(connection, authorities)
+            _work(connection, authorities, self._seconds)
         try:
             self._workers[os.pidfd_open(pid)] = pid, time.monotonic() + self._seconds
         except OSError:  # there are no descriptors: nobody could say when it ends
@@ -154,10 +153,12 @@ class Checker:
                     signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
-def _work(connection: socket.socket, authorities: Authorities) -> None:
-    """A worker's whole life."""
+def _work(connection: socket.socket, authorities: Authorities, seconds: float) -> None:
+    """A worker's whole life, also where nobody is left to kill it."""
     status = CRASHED
     try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
         own = connection.fileno()
         os.closerange(3, own)
         os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -266,6 +266,24 @@ class TestComingAndGoing:
             key.touch()
             first.until(Asserted)
 
+    def test_a_process_waits_at_a_key_that_is_there(self, bench: Bench) -> None:
+        """Not at a card, and not where a key was."""
+        key = bench.key("blue")
+        made = bench.make()
+        waiting = int(bench.transport != "pcsc")
+        wait_for("one that waits", lambda: len(bench.children()) == waiting)
+        for _ in range(2):
+            with bench.session(assertion(made)) as session:
+                session.until(Asserted)
+        wait_for("another one", lambda: len(bench.children()) == waiting and not bench.helpers())
+        key.remove()
+        with bench.session(assertion(made)) as session:
+            session.until(Idle)
+        wait_for("its end", lambda: not bench.children())
+        key.insert()
+        with bench.session(assertion(made)) as session:
+            session.until(Asserted)
+
     def test_an_enrolment_gives_way_to_a_login(self, bench: Bench) -> None:
         key = bench.key("blue")
         made = bench.make()

@@ -19,7 +19,7 @@ from machine import wait_for
 from smartcards import KINDS, MESSAGE, PIN, SIGN, certificate, pins_sent, piv, private, use, verify
 from vdev.authenticator import Authenticator
 from vdev.fido_card import FidoApplet
-from vdev.iso7816 import PLAIN_ATR, YUBIKEY_ATR, Card, Command
+from vdev.iso7816 import PLAIN_ATR, YUBIKEY_ATR, Applet, Card, Command
 from vdev.pcscd import Reader
 from vdev.piv import (
     AUTHENTICATION,
@@ -185,7 +185,6 @@ class TestSign:
         right, wrong = Card(piv("p384")), Card(piv("p256", guid=b"another one     "))
         readers[0].insert(wrong)
         readers[2].insert(right)
-        readers[3].insert(Card())
         with card_bench.session(SIGN) as session:
             both = {each.serial: each for each in (session.until(Carries), session.until(Carries))}
             mine, other = both[b"pam-mfa PIV card"], both[b"another one     "]
@@ -202,11 +201,12 @@ class TestSign:
             readers[0].insert(Card(piv()))
             verify("p256", use(session).until(Signed), MESSAGE)
 
-    def test_what_is_no_piv_card_is_not_mentioned(self, card_bench: Bench, readers: list[Reader]) -> None:
-        readers[0].insert(Card())
-        readers[1].insert(Card(FidoApplet(Authenticator(b"seed"))))
+    @pytest.mark.parametrize("applets", [[], [FidoApplet(Authenticator(b"seed"))]], ids=["nothing", "security key"])
+    def test_what_is_no_piv_card(self, card_bench: Bench, readers: list[Reader], applets: list[Applet]) -> None:
+        readers[0].insert(Card(*applets))
         with card_bench.session(SIGN) as session:
-            assert session.reply() == Idle(0)
+            assert session.failure() is Failure.UNSUPPORTED
+            assert session.until(Idle) == Idle(1)
 
     def test_who_hangs_up_leaves_it_free(self, card_bench: Bench, readers: list[Reader]) -> None:
         card = Card(piv())

@@ -140,7 +140,7 @@ class TestP07Answers:
         readers[0].insert(Card(piv(objects={CERTIFICATES[AUTHENTICATION]: content})))
         with memory_watched(card_bench) as most:
             assert outcome(card_bench) is Failure.NONSENSE
-        assert 0 < most[0] < MAX_DATA
+        assert most[0] < MAX_DATA  # 0 where it was gone before anybody looked
 
     @pytest.mark.parametrize("tag", [CHUID, DISCOVERY], ids=["CHUID", "discovery"])
     @pytest.mark.parametrize("content", [b"\x34\x84\xff", b"\x34", b"\x5f", tlv(0x34, b"x") * 2])
@@ -177,9 +177,8 @@ class TestP07Answers:
         readers[0].insert(card)
         with memory_watched(card_bench) as most:
             why = outcome(card_bench)
-        assert why in (Failure.NONSENSE, Failure.UNSUPPORTED, None)
-        assert (why is None) == (ins == SELECT and answer == "wrong length")  # it has no PIV
-        assert 0 < most[0] < MAX_DATA
+        assert why in (Failure.NONSENSE, Failure.UNSUPPORTED)
+        assert most[0] < MAX_DATA  # 0 where it was gone before anybody looked
         assert len(card.commands(GET_RESPONSE)) < 64
         assert len(card.commands(ins)) <= 4
         assert pins_sent(card) <= 1

@@ -209,7 +209,7 @@ def test_a_moment_that_cannot_be_kept_is_refused(store: AnyStore, boot_id: str) 
 # -------------------------------------------------------------------------------------------- the decoy
 
 
-@pytest.mark.parametrize("factor", ["totp", "recovery", "fido2", "piv"])
+@pytest.mark.parametrize("factor", ["totp", "recovery", "fido2", "smartcard"])
 def test_the_decoy_counts_for_ever_and_never_locks(store: AnyStore, factor: str) -> None:
     attempt = Attempt(DECOY_UID, factor, None, at())
     for _ in range(3):

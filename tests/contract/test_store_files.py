@@ -286,7 +286,10 @@ def test_a_login_changes_nothing_but_numbers_in_their_place(store_path: str, ope
             recovery, totp = credential(f"c{uid}").id, credential(f"p{uid}").id
             store.apply([(Attempt(uid, "totp", None, now),), (Attempt(uid, "totp", Advance(totp, size), now),)])
             store.apply(
-                [(Attempt(uid, "recovery", Burn(recovery, round_ * 12), now),), (Attempt(DECOY_UID, "piv", None, now),)]
+                [
+                    (Attempt(uid, "recovery", Burn(recovery, round_ * 12), now),),
+                    (Attempt(DECOY_UID, "smartcard", None, now),),
+                ]
             )
     assert store.read(FindAccount(1000, "u1000")).of("totp")[0].mark == 2**61
     assert store._db.execute(layout).fetchall() == before

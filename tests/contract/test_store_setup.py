@@ -200,9 +200,14 @@ def test_a_store_of_schema_1_learns_to_suspect_and_its_rows_have_the_length_that
     enrolled: str, opened: Open
 ) -> None:
     before = os.stat(enrolled).st_size
-    raw(enrolled, "ALTER TABLE credential DROP COLUMN suspect", "PRAGMA user_version = 1")
+    raw(
+        enrolled,
+        "DROP INDEX credential_by_id",
+        "ALTER TABLE credential DROP COLUMN suspect",
+        "PRAGMA user_version = 1",
+    )
     refuses(opened(enrolled), StoreSchema)
-    assert migrate(enrolled, SEALER) == 1
+    assert migrate(enrolled, SEALER) == 2
     (found,) = opened(enrolled).read(FIND).credentials
     assert found == PHONE
     assert found.suspect is False
@@ -239,3 +244,11 @@ def test_migrating_refuses_what_a_login_refuses(enrolled: str, tmp_path: Path) -
     raw(enrolled, "PRAGMA application_id = 5")
     with pytest.raises(StoreCorrupt):
         migrate(enrolled, SEALER)
+
+
+def test_owners_are_found_without_looking_through_the_store(enrolled: str) -> None:
+    """It is asked on the event loop, at every login with a smartcard."""
+    with closing(sqlite3.connect(enrolled)) as db:
+        query = "EXPLAIN QUERY PLAN SELECT id, uid, user FROM credential JOIN account USING (uid) WHERE id IN (?, ?)"
+        plan = [row[3] for row in db.execute(query, ("a", "b"))]
+    assert not [step for step in plan if step.startswith("SCAN")], plan

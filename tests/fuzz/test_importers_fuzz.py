@@ -5,20 +5,27 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from ca import Authority, der, pem
 from hypothesis import given, settings, strategies as st
 from key_files import HANDLE, NEW, P256, PARTIES, PASSKEY, POINT, b64, spki_of, ssh_key, ssh_public, text
 
-from pam_mfa.importers import pam_u2f, passkey, sshkey
-from pam_mfa.importers.base import Entry
+from pam_mfa.importers import pam_p11, pam_pkcs11, pam_u2f, passkey, sshkey
+from pam_mfa.importers.base import Entry, Imported
+from pam_mfa.importers.certificate import BEGIN, END, certificates
 
 
 def mapping(*lines: str) -> list[Entry]:
     return pam_u2f.parse("\n".join(lines).encode(), PARTIES)
 
 
+LEAF = Authority.root().leaf("alice").certificate
 PARSERS: list[Callable[[bytes], list[Entry]]] = [
     lambda data: pam_u2f.parse(data, PARTIES),
     lambda data: pam_u2f.parse(data, PARTIES, "alice"),
+    lambda data: pam_p11.parse(data, "alice"),
+    lambda data: pam_p11.parse(BEGIN + b64(data).encode() + END, "alice"),
+    lambda data: pam_p11.parse(b"\x30" + data, "alice"),
+    lambda data: pam_pkcs11.parse(data, pam_pkcs11.issued(certificates(pem(LEAF)))),
     lambda data: passkey.parse(data, "rp"),
     lambda data: passkey.parse(data, "rp", "alice"),
     lambda data: pam_u2f.parse(sshkey.HEAD + data + sshkey.TAIL, PARTIES, "alice"),
@@ -28,7 +35,7 @@ PIECES = [
     b"alice", b":", b",", b"passkey:", b"ipaPassKey: ", b"ipaPassKey:: ", b"dn: uid=", b"\n ", b"\n", b"\r\n", b"*",
     b"=", b64(HANDLE).encode(), b64(POINT).encode(), b64(spki_of(P256)).encode(), POINT.hex().encode(), b"es256",
     b"+pin", b"#", NEW.encode(), PASSKEY.encode(), ssh_public(), text(HANDLE), b"\x00", b"\xff", "\u2028".encode(),
-    sshkey.HEAD,
+    sshkey.HEAD, BEGIN, END, pem(LEAF), der(LEAF)[0], b"ssh-rsa ", b"/O=Example/CN=alice", b" -> alice", b"SHA1:",
 ]  # fmt: skip
 SOUP = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=30).map(b"".join)
 
@@ -43,7 +50,7 @@ def test_whatever_a_file_holds_it_is_a_report(data: bytes) -> None:
             assert 1 <= entry.line <= data.count(b"\n") + 1
             if entry.imported:
                 assert entry.imported.user == entry.user
-                assert 1 <= len(entry.imported.credential_id) <= 1023
+                assert not isinstance(entry.imported, Imported) or 1 <= len(entry.imported.credential_id) <= 1023
                 assert len(entry.imported.public_key) < 600
 
 
@@ -73,7 +80,7 @@ def test_what_was_written_is_read(rows: list[tuple[str, bytes, bool]]) -> None:
     ]
     for entry in entries:
         _, handle, pin = rows[entry.line - 1]
-        if entry.imported:
+        if isinstance(entry.imported, Imported):
             assert (entry.imported.credential_id, entry.imported.verified) == (handle, pin)
 
 

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pam_mfa.devices.base import Scheme
 from pam_mfa.factors.assertion import Unproven
-from pam_mfa.factors.card_signature import ORDERS, check_key, verify
+from pam_mfa.factors.card_signature import key_name, verify
 
 MESSAGE = bytes(range(32))
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 RSA = new_key("rsa-2048")
 
 
@@ -72,13 +73,14 @@ def test_ecdsa_in_its_only_form() -> None:
     key = new_key()
     good = key.sign(MESSAGE, ec.ECDSA(SHA256()))
     r, s = decode_dss_signature(good)
-    order = ORDERS["secp256r1"]
-    verify(spki(key), Scheme.ECDSA, MESSAGE, encode_dss_signature(r, order - s))  # the other right answer of this curve
+    verify(
+        spki(key), Scheme.ECDSA, MESSAGE, encode_dss_signature(r, P256_ORDER - s)
+    )  # the other right answer of this curve
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     long = b"\x30" + bytes([len(good) - 1]) + b"\x02" + bytes([good[3] + 1]) + b"\0" + good[4:]
     for bad in (good + b"\0", good[:-1], raw, b"", b"\x30\x00", long, b"\x30\x81" + good[1:]):
         refused(key, Scheme.ECDSA, bad)
-    for pair in ((r + order, s), (r, s + order), (0, s), (r, 0), (r, order)):
+    for pair in ((r + P256_ORDER, s), (r, s + P256_ORDER), (0, s), (r, 0), (r, P256_ORDER)):
         refused(key, Scheme.ECDSA, encode_dss_signature(*pair))
 
 
@@ -97,7 +99,7 @@ def test_ecdsa_in_its_only_form() -> None:
 def test_keys_that_do_not_count(key: Any) -> None:
     refused(key, Scheme.ECDSA, b"", "key")
     with pytest.raises(Unproven):
-        check_key(spki(key))
+        key_name(spki(key))
 
 
 @pytest.mark.parametrize("change", [lambda k: k + b"\0", lambda k: k[:-1], lambda k: b"", lambda k: bytes(2000)])
@@ -113,3 +115,8 @@ def test_a_compressed_point_is_another_encoding() -> None:
     head[1] -= 32
     head[24] -= 32
     refused(bytes(head) + point, Scheme.ECDSA, b"", "key")
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "p-256", "p-384"])
+def test_a_keys_name(kind: str) -> None:
+    assert key_name(spki(new_key(kind))) == kind

@@ -8,19 +8,18 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from device_places import ASSERT, DEADLINE, MAKE, WANTED, Places, Work, hang, say
 from machine import wait_for
 
-from pam_mfa.devices import errand, helper, service as service_module
+from pam_mfa.devices import errand, helper
 from pam_mfa.devices.base import (
     MAX_CREDENTIAL_ID,
     MAX_CREDENTIALS,
-    Assert,
     Carries,
     Choose,
     Described,
@@ -30,7 +29,6 @@ from pam_mfa.devices.base import (
     Holds,
     Idle,
     List,
-    Make,
     Pin,
     PinReason,
     PinWanted,
@@ -44,7 +42,6 @@ from pam_mfa.devices.base import (
     Touch,
     Transport,
     Use,
-    Verification,
     Wanted,
 )
 from pam_mfa.devices.client import Client
@@ -55,48 +52,8 @@ from pam_mfa.devices.service import Broker
 from pam_mfa.errors import Gone
 from pam_mfa.structure import replace
 
-DEADLINE = 20.0
-WANTED = Wanted("host.example", b"x")
-ASSERT = Assert(bytes(32), (WANTED,), Verification.DISCOURAGED, 30)
 SIGN = Sign(bytes(32), (Slot.AUTHENTICATION,), 30)
 USE = Use(1, Slot.AUTHENTICATION, "123456")
-MAKE = Make(bytes(32), "host.example", "Host", b"1", "alice", (-7,), (WANTED,), False, Verification.DISCOURAGED, 30)
-
-Work = Callable[[Line], None]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A port where a test's own work is done."""
-
-    name: str
-    work: Work = field(compare=False)
-    transport = Transport.USB
-
-    def takes(self, request: Request) -> bool:
-        """Anything."""
-        return True
-
-    def serve(self, request: Request, line: Line) -> None:
-        """Do it."""
-        self.work(line)
-
-
-class Places:
-    """Where they are."""
-
-    def __init__(self, works: Collection[Work]) -> None:
-        self._places = frozenset(Place(f"key {number}", work) for number, work in enumerate(works))
-
-    def start(self, _: object) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
-
-    def ports(self) -> frozenset[Place]:
-        """All of them."""
-        return self._places
 
 
 class Service:
@@ -149,117 +106,12 @@ def all_of(request: Request | bytes, *works: Work, uids: Collection[int] = (0,))
         return service.replies()
 
 
-def say(*replies: Reply) -> Work:
-    """Work that is nothing but words."""
-
-    def work(line: Line) -> None:
-        for reply in replies:
-            line.say(reply)
-
-    return work
-
-
-def touch_and_hang(line: Line) -> None:
-    """As somebody who waits for a touch."""
-    line.say(Touch(line.device, False))
-    hang(line)
-
-
-def hang(line: Line) -> None:
-    """For ever: only being killed ends it."""
-    while True:
-        signal.pause()
-
-
 class TestWhoMayAsk:
     def test_root_may(self) -> None:
         assert all_of(List(5)) == [Idle(0)]
 
     def test_others_may_not(self) -> None:
         assert all_of(List(5), say(Strange(1, "")), uids=(4711,)) == [None]
-
-
-@contextmanager
-def sessions(path: Path, *works: Work) -> Iterator[Callable[[Request], Client]]:
-    """Opens sessions that ask one broker for something."""
-    clients: list[Client] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
-        door.bind(str(path))
-        door.listen()
-        pid = os.fork()
-        if not pid:
-            try:
-                Broker([Places(works)], (0,)).serve(door)
-            finally:
-                os._exit(1)
-
-    def session(request: Request) -> Client:
-        clients.append(Client(path))
-        clients[-1].send(request)
-        return clients[-1]
-
-    try:
-        yield session
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-        for client in clients:
-            client.close()
-
-
-def next_of(client: Client) -> Reply | None:
-    """What it hears next."""
-    return readable(client)[0].receive()
-
-
-class TestMany:
-    def test_those_above_the_cap_wait(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(service_module, "MAX_ERRANDS", 2)
-        with sessions(tmp_path / "door") as session:
-            clients = [session(List(30)) for _ in range(3)]
-            assert readable(*clients[:2]) == clients[:2]
-            assert not select.select([clients[2]], [], [], 0.3)[0]
-            clients[0].close()
-            assert readable(clients[2]) == [clients[2]]
-
-    @pytest.mark.parametrize("other", [MAKE, List(30)], ids=["Make", "List"])
-    def test_a_login_has_a_device_alone(self, tmp_path: Path, other: Request) -> None:
-        """What is there already gives way, what comes later finds it busy; other logins agree by its lock."""
-        with sessions(tmp_path / "door", touch_and_hang) as session:
-            before = session(other)
-            assert next_of(before) == Touch(1, False)
-            login = session(ASSERT)
-            assert next_of(before) == Failed(1, Failure.BUSY)
-            assert next_of(before) == Idle(1)
-            assert next_of(login) == Touch(1, False)
-            assert next_of(session(other)) == Failed(1, Failure.BUSY)
-            assert next_of(session(ASSERT)) == Touch(1, False)
-            assert not select.select([login], [], [], 0)[0]
-
-    def test_others_agree_by_its_lock(self, tmp_path: Path) -> None:
-        with sessions(tmp_path / "door", touch_and_hang) as session:
-            for request in (MAKE, MAKE, List(30)):
-                assert next_of(session(request)) == Touch(1, False)
-
-    def test_when_it_is_over_others_may(self, tmp_path: Path) -> None:
-        with sessions(tmp_path / "door", touch_and_hang) as session:
-            login = session(ASSERT)
-            assert next_of(login) == Touch(1, False)
-            login.close()
-            assert next_of(session(MAKE)) == Touch(1, False)
-
-    def test_where_it_has_failed_others_may(self, tmp_path: Path) -> None:
-        with sessions(tmp_path / "door", say(Strange(1, ""))) as session:
-            login = session(ASSERT)
-            assert next_of(login) == Strange(1, "")
-            assert next_of(session(MAKE)) == Strange(1, "")
-
-
-def readable(*clients: Client) -> list[Client]:
-    """Those of them that have something to say, once all have."""
-    for client in clients:
-        assert select.select([client], [], [], DEADLINE)[0]
-    return list(clients)
 
 
 class TestRequests:
@@ -519,11 +371,14 @@ class TestConfinement:
 
 
 def test_a_helper_that_nobody_could_watch_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[int] = []
+
     def exhausted(pid: int) -> int:
+        forked.append(pid)
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "pidfd_open", exhausted)
     with pytest.raises(OSError, match="Too many"):
-        helper.fork(lambda line: time.sleep(DEADLINE), 1, 30)
+        helper.fork(lambda line: time.sleep(DEADLINE), 30)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(forked[0], os.WNOHANG)

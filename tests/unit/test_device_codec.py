@@ -9,13 +9,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pam_mfa.devices.base import (
+    MAX_CERTIFICATE,
+    MAX_NAME,
     MAX_PACKET,
     Assert,
+    Carries,
+    Certified,
     Choose,
     Idle,
     List,
     Make,
     Pin,
+    Slot,
     Structure,
     Touch,
     Verification,
@@ -87,6 +92,16 @@ def test_garbage_is_refused_and_nothing_worse(packet: bytes) -> None:
 def test_what_is_refused(packet: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(packet)
+
+
+def test_a_card_full_of_certificates_has_room() -> None:
+    """As long as terms.py lets them be, in every slot."""
+    text = "x" * 256
+    certified = [
+        Certified(slot, bytes(MAX_CERTIFICATE), bytes(600), text, text, "f" * 64, *[text] * 3) for slot in Slot
+    ]
+    carries = Carries(1, "x" * MAX_NAME, bytes(16), 255, tuple(certified))
+    assert decode(encode(carries)) == carries
 
 
 @pytest.mark.parametrize(

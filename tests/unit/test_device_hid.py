@@ -9,13 +9,14 @@ import struct
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fido2.hid.base import HidDescriptor
 
 from pam_mfa.devices.base import Failure
-from pam_mfa.devices.hid import BUSY_ANSWERS, MAX_MESSAGE, HidConnection, HidNodes, HidPort, connect, describe
+from pam_mfa.devices.ctap import Authenticator
+from pam_mfa.devices.hid import BUSY_ANSWERS, MAX_MESSAGE, Device, HidConnection, HidNodes, HidPort, connect, describe
 from pam_mfa.devices.line import Left, Line, Out, Stranger
 
 CHANNEL, BROADCAST = 0x01020304, 0xFFFFFFFF
@@ -127,6 +128,21 @@ class TestWhereItEnds:
         key.broker.close()
         with pytest.raises(Left):
             key.connection.read_packet()
+
+    def test_everybody_leaves_before_the_touch_is_told(self, key: Any) -> None:
+        """The key is cancelled all the same, and does not go on blinking."""
+        device = Device.__new__(Device)  # without its first words
+        vars(device).update(_line=key.line, _connection=key.connection, _packet_size=REPORT, _channel_id=CHANNEL)
+        say = Authenticator.cue(cast(Authenticator, SimpleNamespace(line=key.line)), False)
+
+        def left(status: int) -> None:
+            key.broker.close()
+            say(status)
+
+        key.device.send(packet(CHANNEL, KEEPALIVE, b"\x02"))
+        key.device.send(packet(CHANNEL, CBOR, b"\x2d"))
+        assert device.call(CBOR & 0x7F, b"\x02", None, left) == b"\x2d"
+        assert [key.device.recv(100)[5] for _ in range(2)] == [CBOR, CANCEL]
 
     def test_packets_of_others_keep_nobody(self, key: Any) -> None:
         """However many of them there are, time goes on."""

@@ -138,6 +138,12 @@ class TestCommands:
             Commands(again).send(0xCB, 0x3F, 0xFF)
         assert len(again.asked) == 2
 
+    def test_p06_a_pin_is_sent_once_whatever_length_the_card_wants(self) -> None:
+        connection = Scripted("6C05")
+        with pytest.raises(Refused, match="6C05"):
+            Commands(connection).send(0x20, 0, 0x80, b"123456\xff\xff", answers=False)
+        assert len(connection.asked) == 1
+
     @pytest.mark.parametrize("answer", ["6100", "00" * 16 + "61FF"])
     def test_pieces_without_end(self, answer: str) -> None:
         connection = Scripted(answer)

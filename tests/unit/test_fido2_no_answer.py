@@ -245,6 +245,8 @@ def test_of_several_keys_that_want_a_pin_the_touched_one_gets_it(slow: bool) -> 
         *first,
         pin_wanted(2),
         Expired(),
+        red.touch,
+        blue.touch,
         DeviceReply(Chosen(2)),
         red.touch,
         red.sign,
@@ -252,7 +254,7 @@ def test_of_several_keys_that_want_a_pin_the_touched_one_gets_it(slow: bool) -> 
     proof, world, _ = run(of, steps, answers=["1234"])
     assert proof is not None
     assert proof.label == "red"
-    assert world.told[0] == "Several security keys want a PIN: touch the one to use."
+    assert world.told == ["Several security keys want a PIN: touch the one to use.", 'Touch your security key "red"']
     assert world.asked == ['PIN of your security key "red" (8 tries left): ']
     assert requests(world) == [Choose(), Pin(2, "1234")]
     grace = [want.seconds for want in world.wants if isinstance(want, Wait)]

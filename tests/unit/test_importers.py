@@ -19,7 +19,7 @@ def mapping(*text: str, user: str | None = None) -> list[Entry]:
 def one(text: str) -> base.Imported:
     (entry,) = mapping(text)
     assert entry.why == ""
-    assert entry.imported is not None
+    assert isinstance(entry.imported, base.Imported)
     return entry.imported
 
 
@@ -128,7 +128,7 @@ def test_the_new_form_in_every_algorithm(algorithm: str, raw: bytes, cose: bytes
 )
 def test_options(options: str, verified: bool, noted: str) -> None:
     (entry,) = mapping(f"alice:{b64(HANDLE)},{b64(POINT[1:])},es256{options}")
-    assert entry.imported is not None
+    assert isinstance(entry.imported, base.Imported)
     assert entry.imported.verified is verified
     assert noted in entry.note
     assert bool(noted) == bool(entry.note)

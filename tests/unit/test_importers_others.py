@@ -69,7 +69,7 @@ def test_a_passkey_mapping() -> None:
 
 def test_a_discoverable_passkey_mapping() -> None:
     (entry,) = passkeys(f"{PASSKEY},{b64(b'who')}", "alice")
-    assert entry.imported is not None
+    assert isinstance(entry.imported, base.Imported)
     assert entry.imported.discoverable
     assert entry.imported.user_handle == b"who"
 

@@ -220,7 +220,7 @@ def test_a_peer_of_another_namespace_is_not_taken_for_ourselves(
     peer: Any, pid: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = Asked()
-    monkeypatch.setattr(system, "_peer", lambda link: (pid, 0))
+    monkeypatch.setattr(system, "peer_pid", lambda link: pid)
     monkeypatch.setattr(logind, "logind", lambda: asked)
     assert system.locate(Locate(ALICE), peer[0]) == Located(UNKNOWN)
     assert asked.pids == []

@@ -299,6 +299,12 @@ def test_nothing_in_the_place_of_any_event_grants(card: SoftCard, leaf: Leaf, nu
     assert verdict.outcome is Outcome.DENIED
 
 
+def test_a_signature_of_another_card_than_was_asked(card: SoftCard, leaf: Leaf) -> None:
+    other = SoftCard(leaf, device=2)
+    with pytest.raises(ProtocolError):
+        run(account(enrolled(leaf)), [card.carries, other.sign])
+
+
 def test_material_travels() -> None:
     whole = Material(1, bytes(32), 0x9A, "p-256", "CN=alice", "CN=ca", "1f", "2030-01-01")
     assert Material.unpack(whole.pack()) == whole

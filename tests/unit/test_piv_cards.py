@@ -82,6 +82,13 @@ def test_p12_no_device_service(card: SoftCard, leaf: Leaf) -> None:
         assert world.operations == []
 
 
+def test_p12_the_device_service_goes_while_another_card_is_waited_for(card: SoftCard, leaf: Leaf) -> None:
+    of = account(enrolled(leaf), enrolled(ISSUING.leaf(), "zhome"))
+    proof, world, ceremony = run(of, [card.carries, DeviceGone("device_service_gone")])
+    assert (proof, ceremony.reason) == (None, "device_service_gone")
+    assert (world.asked, world.told) == ([], [NO_SERVICE])
+
+
 def test_p12_a_card_that_never_answers(card: SoftCard, leaf: Leaf) -> None:
     proof, world, ceremony = run(account(enrolled(leaf)), [card.carries, Expired()])
     assert (proof, ceremony.reason) == (None, "silent")

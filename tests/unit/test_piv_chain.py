@@ -118,11 +118,25 @@ def test_p04_a_revoked_certificate(leaf: Leaf) -> None:
     denied(leaf, "revoked", PATHS["revoked"], revoked)
 
 
-def test_p04_soft_is_what_the_settings_say(leaf: Leaf) -> None:
-    card = SoftCard(leaf)
-    place = rules(revocation=Revocation.SOFT)
-    of = account(enrolled(leaf))
-    assert run(of, [card.carries, card.sign], place=place, paths=trusting())[0] is not None
+@pytest.mark.parametrize(
+    ("revocation", "paths", "outcome", "reason"),
+    [
+        (Revocation.SOFT, trusting(), Outcome.GRANTED, "proven_crl_missing"),
+        (Revocation.SOFT, GOOD, Outcome.GRANTED, "proven"),
+        (Revocation.STRICT, GOOD, Outcome.GRANTED, "proven"),
+        (Revocation.STRICT, trusting(), Outcome.UNAVAILABLE, "crl_missing"),
+    ],
+)
+def test_p04_soft_is_what_the_settings_say_and_the_log_is_told(
+    leaf: Leaf, revocation: Revocation, paths: Any, outcome: Outcome, reason: str
+) -> None:
+    card, of = SoftCard(leaf), account(enrolled(leaf))
+    own = replace(CHAINED.smartcard, revocation=revocation)
+    settings = Settings(Rule(methods=("smartcard",), local_key=LocalKey.ALWAYS), smartcard=own)
+    request = Request(SESSION, 0, "login", "alice", ALICE, "", "", "tty1", "host")
+    world = World(Memory(of), [PIN], device=[card.carries, card.sign], paths=paths)
+    verdict = world.run(login(request, settings, FACTORS, Clock()))
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_what_the_settings_say_of_usages_is_asked(leaf: Leaf) -> None:
@@ -232,7 +246,24 @@ def test_p05_a_certificate_that_is_somebody_elses_too(leaf: Leaf, kind: Kind) ->
 
 
 def test_p05_a_certificate_that_two_rules_recognise(leaf: Leaf) -> None:
-    denied(leaf, "ambiguous", SHARED, of=account(by(Kind.KEY, leaf), by(Kind.UPN, leaf)), place=NAMED)
+    of = account(by(Kind.KEY, leaf), by(Kind.UPN, leaf))
+    proof, world, ceremony = run(of, [SoftCard(leaf).carries, Expired()], [], place=NAMED, paths=GOOD)
+    assert (proof, ceremony.reason) == (None, "ambiguous")
+    assert (world.told, world.operations) == ([SHARED], [])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_cards_one_is_no_good_any_more(leaf: Leaf, first: bool) -> None:
+    """The other one proves, whichever is read first; without it the reason is told at once."""
+    old, card = SoftCard(ISSUING.leaf("old", days=(-10, -1)), device=2), SoftCard(leaf)
+    of = account(enrolled(leaf), enrolled(old.leaves[NINE_A], "zold"))
+    order = [old, card] if first else [card, old]
+    device = [*(each.carries for each in order), Expired(), card.sign]
+    assert run(of, device, place=CHAINED, paths=GOOD)[0] is not None
+    for end in (Expired(), idle(1)):
+        proof, world, ceremony = run(of, [old.carries, end], place=CHAINED, paths=GOOD)
+        assert (proof, ceremony.reason) == (None, "expired")
+        assert world.told == [PATHS["expired"]]
 
 
 @pytest.mark.parametrize("names", [{"upns": [UPN, "bob@corp.example"]}, {"mails": [MAIL, "bob@example.org"]}], ids=str)

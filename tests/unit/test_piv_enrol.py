@@ -11,9 +11,10 @@ from cardflows import ANCHOR, CHAINED, ISSUING, LISTS, PIN, PLACE, enrolled, req
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account
 from softcard import NINE_A, SoftCard, idle
 
-from pam_mfa.config import Smartcard
+from pam_mfa.config import Settings, Smartcard
 from pam_mfa.conversation import DeviceGone, DeviceReply, Expired
 from pam_mfa.devices.base import Failed, Failure, Release, Scheme, Sign, Slot, Use
+from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import LookupFailed, RefusedError
 from pam_mfa.factors.base import Enrolment, Made, Place
 from pam_mfa.factors.card_ceremonies import PATHS, SHARED, UNDECIDED
@@ -38,7 +39,7 @@ def card(leaf: Leaf) -> SoftCard:
     return SoftCard(leaf)
 
 
-def enrol(
+def made_by(
     device: Sequence[Any],
     answers: Sequence[str] = ("yes", PIN),
     place: Place = PLACE,
@@ -67,7 +68,7 @@ def enrol(
 
 
 def refusal(*args: Any, **more: Any) -> str:
-    refused, world = enrol(*args, **more)
+    refused, world = made_by(*args, **more)
     assert isinstance(refused, RefusedError)
     assert refused.code == "refused"
     assert world.kinds[-1] == "HangUp"
@@ -78,7 +79,7 @@ def refusal(*args: Any, **more: Any) -> str:
 
 
 def test_it_is_shown_agreed_to_and_proven(card: SoftCard, leaf: Leaf) -> None:
-    made, world = enrol([idle(), card.carries, Expired(), card.sign])
+    made, world = made_by([idle(), card.carries, Expired(), card.sign])
     assert isinstance(made, Made)
     assert world.told == [ENROL]
     (record,) = world.records
@@ -108,7 +109,7 @@ def test_another_slot(leaf: Leaf, slot: str) -> None:
     card = SoftCard({NINE_A: ISSUING.leaf("other"), number: leaf})
     place = replace(PLACE, smartcard=Smartcard(slots=("9a", "9c", "9d")))
     device = [card.carries, Expired(), lambda request: DeviceReply(card.signed(request, number))]
-    made, world = enrol(device, place=place, slot=slot)
+    made, world = made_by(device, place=place, slot=slot)
     assert isinstance(made, Made)
     assert Material.unpack(made.credential.material).slot == number
     sign = requests(world)[0]
@@ -118,7 +119,7 @@ def test_another_slot(leaf: Leaf, slot: str) -> None:
 
 @pytest.mark.parametrize("by", ["key", "issuer-serial", "subject-key-id", "upn"])
 def test_by_what_it_is_recognised(card: SoftCard, by: str) -> None:
-    made, world = enrol([card.carries, Expired(), card.sign], place=NAMED, paths=GOOD, by=by)
+    made, world = made_by([card.carries, Expired(), card.sign], place=NAMED, paths=GOOD, by=by)
     assert isinstance(made, Made)
     found = Material.unpack(made.credential.material)
     assert made.credential.id == credential_name(found.kind, found.value)
@@ -140,7 +141,7 @@ def test_by_what_it_is_recognised(card: SoftCard, by: str) -> None:
 )
 def test_options_that_make_no_sense(options: Any) -> None:
     """P08: 9e; and what does not count with pinned trust."""
-    refused, world = enrol([], **options)
+    refused, world = made_by([], **options)
     assert isinstance(refused, RefusedError)
     assert refused.code == "invalid"
     assert world.wants == []
@@ -169,7 +170,7 @@ def test_several_cards(card: SoftCard) -> None:
 
 def test_a_card_that_has_none_in_that_slot_is_no_second_one(card: SoftCard, leaf: Leaf) -> None:
     other = SoftCard({Slot.SIGNATURE: leaf}, device=2)
-    made, world = enrol([other.carries, card.carries, Expired(), card.sign])
+    made, world = made_by([other.carries, card.carries, Expired(), card.sign])
     assert isinstance(made, Made)
     assert Release(2) in requests(world)
 
@@ -206,7 +207,7 @@ def test_p03_a_certificate_that_is_no_good() -> None:
     device = [SoftCard(expired).carries, Expired()]
     assert refusal(device, place=CHAINED, paths=GOOD) == PATHS["expired"]
     assert "not accepted" in refusal([SoftCard(foreign).carries, Expired()], place=CHAINED, paths=GOOD)
-    made, _ = enrol([*device, SoftCard(expired).sign])
+    made, _ = made_by([*device, SoftCard(expired).sign])
     assert isinstance(made, Made)  # pinned trust asks for no dates
 
 
@@ -232,3 +233,14 @@ def test_what_is_pinned_is_the_key(leaf: Leaf) -> None:
     renewed = ISSUING.leaf("alice again", key=leaf.key)
     assert enrolled(renewed).id == enrolled(leaf).id
     assert len(pinned(b"")) == 32
+
+
+def test_the_settings_reach_the_enrolment() -> None:
+    world = World(Memory(), device=[Expired()])
+    settings = Settings(smartcard=Smartcard(slots=("9d",)))
+    desk = Desk(Caller(SESSION, 0, ALICE, "alice", "host"), settings, FACTORS, Clock())
+    with pytest.raises(RefusedError):
+        world.run(enroll(desk, {"factor": "smartcard"}))
+    (sign,) = requests(world)
+    assert isinstance(sign, Sign)
+    assert sign.slots == (Slot.KEY_MANAGEMENT,)

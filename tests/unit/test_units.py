@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pam_mfa.devices.errand import MAX_DEVICES
+from pam_mfa.devices.helper import MAX_DATA
+from pam_mfa.devices.service import MAX_ERRANDS
+from pam_mfa.service.loop import LOOK_UP_THREADS, PASSWORD_THREADS
+
 UNITS = Path(__file__).resolve().parents[2] / "packaging/systemd"
 
 
@@ -74,3 +79,18 @@ def test_the_service_sees_the_sessions_of_others() -> None:
 
 def test_no_record_of_a_login_is_dropped_by_journald() -> None:
     assert settings("pam-mfad.service")["LogRateLimitIntervalSec"] == "0"
+
+
+def test_memory_and_processes_of_the_device_service_are_bounded_and_enough() -> None:
+    """A helper that is too many is ended, and nothing beside it."""
+    unit = settings("pam-mfa-device.service")
+    assert MAX_DEVICES * MAX_DATA <= int(unit["MemoryMax"].removesuffix("M")) << 20 <= 1 << 30
+    assert 2 * MAX_ERRANDS * MAX_DEVICES < int(unit["TasksMax"]) <= 1000
+    assert unit["OOMPolicy"] == "continue"
+
+
+def test_memory_and_threads_of_the_service_are_bounded_and_enough() -> None:
+    unit = settings("pam-mfad.service")
+    needed = 35 + int(unit["LimitNOFILE"]) * 50 // 1024  # MiB, as tests/bench measures them
+    assert 2 * needed <= int(unit["MemoryMax"].removesuffix("M")) <= 1024
+    assert 3 + 3 * LOOK_UP_THREADS + PASSWORD_THREADS < int(unit["TasksMax"]) <= 100

@@ -9,6 +9,8 @@ import ca
 import pytest
 from ca import Authority, Leaf
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from pam_mfa.verify.authorities import Authorities
 from pam_mfa.verify.base import Check, Checked, Revocation, Trust
@@ -175,6 +177,12 @@ def test_p04_the_list_of_another_distribution_point() -> None:
     assert both([OF_ROOT, scoped(ISSUING, point(ours))]) == ("crl_missing", "crl_missing")  # this one names none
 
 
+def test_p04_the_list_of_a_point_that_is_named_relative_to_its_issuer() -> None:
+    name = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, "part 1")])
+    part = x509.IssuingDistributionPoint(None, name, False, False, None, False, False)
+    assert both([OF_ROOT, scoped(ISSUING, part)]) == ("crl_missing", "crl_missing")
+
+
 def test_p04_deltas() -> None:
     delta = ISSUING.crl(extra=[(x509.DeltaCRLIndicator(1), True)])
     assert both([OF_ROOT, delta]) == ("crl_missing", "crl_missing")
@@ -186,6 +194,10 @@ def test_p04_critical_extensions_that_nobody_knows() -> None:
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
     assert both([OF_ROOT, ISSUING.crl(extra=[(unknown, True)])]) == ("crl_missing", "crl_missing")
     assert checked([OF_ROOT, ISSUING.crl(extra=[(unknown, False), (x509.CRLNumber(3), False)])]).trust is Trust.GOOD
+
+
+def test_p04_a_list_with_a_hash_that_is_none_of_ours() -> None:
+    assert both([OF_ROOT, ISSUING.crl(digest=hashes.SHA224())]) == ("crl_missing", "crl_missing")
 
 
 def test_p04_a_list_with_a_weak_hash() -> None:

@@ -177,7 +177,7 @@ def test_two_anchors_of_one_name_are_told_apart_by_their_keys() -> None:
     assert checked(twin.leaf(), trusting(twin, ROOT)).anchor == "0.pem"
 
 
-@pytest.mark.parametrize("kind", ["rsa-1024", "ed25519"])
+@pytest.mark.parametrize("kind", ["rsa-1024", "secp256k1", "ed25519"])
 def test_p03_weak_or_odd_key(kind: str) -> None:
     key = ca.old_key(kind)
     assert refused(checked(ISSUING.leaf(key=key))) == "weak_key"
@@ -300,6 +300,19 @@ def test_p05_every_upn_and_mail_is_told() -> None:
 def test_p05_an_odd_name_spoils_its_certificate(odd: Any) -> None:
     text = odd if isinstance(odd, bytes) or len(odd) < 128 else b"\x0c\x82" + len(odd).to_bytes(2, "big") + odd.encode()
     assert refused(checked(ISSUING.leaf(upns=[text]))) == "bad_name"
+
+
+def test_p05_other_kinds_of_names_are_nobodys() -> None:
+    """A Kerberos principal is a UTF8String, too; a FASC-N (PIV) is none."""
+    others = [
+        x509.OtherName(x509.ObjectIdentifier(oid), der)
+        for oid, der in (("1.3.6.1.5.2.2", b"\x0c\x05admin"), ("2.16.840.1.101.3.6.6", b"\x04\x03abc"))
+    ]
+    names = x509.SubjectAlternativeName([*others, x509.DNSName("example.org"), ca.upn("alice@example.org")])
+    leaf = ISSUING.leaf(extra=[(names, False)])
+    assert named(leaf, Kind.UPN) == [b"alice@example.org"]
+    assert named(leaf, Kind.MAIL) == []
+    assert len(checked(leaf).names) == 4
 
 
 def test_p05_more_names_than_anybody_needs() -> None:

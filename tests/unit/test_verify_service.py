@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pam_mfa.errors import ProtocolError
 from pam_mfa.verify import client, paths, service
-from pam_mfa.verify.authorities import Directory
+from pam_mfa.verify.authorities import Authorities, Directory
 from pam_mfa.verify.base import MAX_CERTIFICATE, MAX_CHAIN, Check, Checked, Kind, Name, Revocation, Trust
 from pam_mfa.verify.codec import CODEC
 
@@ -80,7 +82,10 @@ def test_many_at_once_are_all_answered(directory: Path, tmp_path: Path) -> None:
         until(lambda: not checker.workers())
 
 
-def test_work_without_an_end_is_killed_and_others_are_served_meanwhile(directory: Path, tmp_path: Path) -> None:
+def test_work_without_an_end_is_killed_and_others_are_served_meanwhile(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 600)
     with path_checker.running(directory, tmp_path / "socket", seconds=0.3, work=eternal) as checker:
         with checker.connect() as first, checker.connect() as second:
             for connection in (first, second):
@@ -91,6 +96,29 @@ def test_work_without_an_end_is_killed_and_others_are_served_meanwhile(directory
                 assert connection.recv(100) == b""
         assert client.ask(wanted(), checker.connect, 20) == Checked(Trust.UNKNOWN, "path_checker_gone")
         until(lambda: not checker.workers())
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def test_work_without_an_end_ends_also_where_nobody_is_left_to_kill_it(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "GRACE", 0.1)
+    with (
+        path_checker.running(directory, tmp_path / "socket", seconds=0.5, work=eternal) as checker,
+        checker.connect() as connection,
+    ):
+        connection.send(CODEC.encode(wanted()))
+        until(lambda: len(checker.workers()) == 1)
+        (worker,) = checker.workers()
+        os.kill(checker.pid, signal.SIGKILL)
+        os.waitpid(checker.pid, 0)
+        until(lambda: gone(worker))
 
 
 def test_a_worker_that_fails_is_no_answer(directory: Path, tmp_path: Path) -> None:
@@ -139,6 +167,7 @@ def test_only_root_and_the_service_may_ask(directory: Path, tmp_path: Path) -> N
 
 def test_a_worker_has_nothing_but_its_connection(directory: Path, tmp_path: Path) -> None:
     with (
+        open(os.dup2(0, 300, inheritable=False)),
         path_checker.running(directory, tmp_path / "socket", seconds=20, work=eternal) as checker,
         checker.connect() as connection,
     ):
@@ -156,6 +185,26 @@ def test_the_engines_own_serves_one(monkeypatch: pytest.MonkeyPatch, directory: 
         ours.send(CODEC.encode(wanted()))
         assert service.serve_one(theirs) == 0
         assert CODEC.decode(ours.recv(65536)).trust is Trust.GOOD
+
+
+def test_the_engines_own_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    monkeypatch.setattr(service, "Directory", lambda: Directory(directory))
+    monkeypatch.setattr(service, "SECONDS", 0.05)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        silent = threading.Thread(target=service.serve_one, args=[theirs], daemon=True)
+        silent.start()
+        silent.join(20)
+        assert not silent.is_alive()
+
+
+def test_a_verdict_is_no_request() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            ours.send(CODEC.encode(Checked(Trust.GOOD, "")))
+            service.answer(theirs, Authorities())
+        assert ours.recv(100) == b""
 
 
 # ----------------------------------------------------------------------------------------------------- hostile chains

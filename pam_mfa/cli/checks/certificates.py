@@ -31,7 +31,7 @@ def check(where: Paths) -> Iterator[Finding]:
     found = Directory(where.at(paths.AUTHORITIES)).current()
     for problem in found.problems:
         yield warn(SUBJECT, f"left out: {problem}", "correct it, or remove it")
-    settings = _settings(where)
+    settings = smartcards(where)
     if settings is None:
         return  # the service's check says why
     if settings.trust is Trust.PINNED:
@@ -43,7 +43,8 @@ def check(where: Paths) -> Iterator[Finding]:
     yield from _lists(found, settings, now)
 
 
-def _settings(where: Paths) -> Smartcard | None:
+def smartcards(where: Paths) -> Smartcard | None:
+    """What the settings say of smartcards, None where they are no good."""
     try:
         return load(str(where.at(paths.SETTINGS)), registry(lambda data: data))[1].smartcard
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Are the enrolled security keys bound to the name in force, and is one of them under suspicion?"""
+"""Are the enrolled security keys bound to the name in force, and is one of them under suspicion? And smartcards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from ..call import stored_accounts
 from ..client import Account, Record
 from ..paths import Paths
 from ..terminal import Terminal
+from . import cards
+from .certificates import smartcards
 from .finding import Finding, ok, warn
 
 SUBJECT = "security keys"
+FACTORS = ("fido2", "smartcard")
 MOST = 1000  # accounts that are looked at
 
 
@@ -25,10 +28,12 @@ def check(where: Paths) -> Iterator[Finding]:
     try:
         (status,) = [r for r in _records(where, "status") if r.get("kind") == "service"]
         accounts = stored_accounts(where)[:MOST]
-        found = [(account, record) for account in accounts for record in _keys(where, account)]
+        found = [(account, record) for account in accounts for record in _credentials(where, account)]
     except (PamMfaError, ValueError):
         return
-    yield from judge(str(status.get("rp_id", "")), found)
+    yield from judge(str(status.get("rp_id", "")), [each for each in found if each[1]["factor"] == "fido2"])
+    if (rules := smartcards(where)) is not None:
+        yield from cards.judge(rules.trust, [each for each in found if each[1]["factor"] == "smartcard"])
 
 
 def judge(rp_id: str, found: list[tuple[Account, Record]]) -> Iterator[Finding]:
@@ -60,9 +65,9 @@ def judge(rp_id: str, found: list[tuple[Account, Record]]) -> Iterator[Finding]:
         yield ok(SUBJECT, f"{len(own)} enrolled, bound to {rp_id}")
 
 
-def _keys(where: Paths, account: Account) -> list[Record]:
+def _credentials(where: Paths, account: Account) -> list[Record]:
     records = _records(where, "list", account)
-    return [r for r in records if r.get("kind") == "credential" and r.get("factor") == "fido2"]
+    return [r for r in records if r.get("kind") == "credential" and r.get("factor") in FACTORS]
 
 
 def _records(where: Paths, verb: str, account: Account | None = None) -> list[Record]:
