@@ -30,7 +30,7 @@ GOOD = {
 ANY = {"authenticationmethods": "any", "pubkeyauthentication": "no"}
 
 
-def judged(wanted: Wanted = sshd.ORDINARY, **settings: str) -> list[tuple[Severity, str]]:
+def judged(wanted: Wanted = sshd.ORDINARY, /, **settings: str) -> list[tuple[Severity, str]]:
     text = "".join(f"{key} {value}\n" for key, value in {**GOOD, **settings}.items())
     found = list(sshd.judge(text, wanted))
     assert all(finding.fix for finding in found)
