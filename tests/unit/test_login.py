@@ -33,6 +33,7 @@ from stores import SEALER, discard, do, enrol, make
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
+    About,
     Answer,
     Checked,
     Committed,
@@ -49,10 +50,11 @@ from pam_mfa.conversation import (
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
-from pam_mfa.rules import Match, Rule, Unenrolled
+from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
 from pam_mfa.store.base import DECOY_UID, Account, Attempt, Remove, Tried
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
 PHONE = totp()
@@ -219,6 +221,112 @@ def test_each_service_has_its_own_rule() -> None:
         assert world.run(login(request(service=service), settings, FACTORS, Clock())).outcome is outcome
 
 
+PUBLIC_KEY = (b"password", b"publickey ssh-ed25519 AAAA")
+
+
+@pytest.mark.parametrize(
+    ("peer", "authinfo", "outcome"),
+    [
+        (0, PUBLIC_KEY, Outcome.GRANTED),
+        (0, (), Outcome.DENIED),
+        (0, (b"password",), Outcome.DENIED),
+        (ALICE, PUBLIC_KEY, Outcome.DENIED),  # who is not root has proven nothing by saying so
+    ],
+)
+def test_where_a_public_key_comes_first_nobody_is_asked_without(
+    peer: int, authinfo: tuple[bytes, ...], outcome: Outcome
+) -> None:
+    for term in ({}, {"exempt": True}):
+        asks = replace(request(peer), authinfo=authinfo)
+        world = World(Memory(account(PHONE)), [RIGHT])
+        verdict = run(world, asks, Rule(first_factor=FirstFactor.PUBLICKEY, **term))  # type: ignore[arg-type]
+        if outcome is Outcome.DENIED:
+            assert verdict == Verdict(Outcome.DENIED, "no_public_key")
+            assert world.asked == []
+        else:
+            assert verdict.outcome is (Outcome.EXEMPT if term else outcome)
+
+
+# ------------------------------------------------------------------------------------- whose factor it is
+
+CALLER = Settings(rules=(Rule(subject=Subject.CALLER, match=Match(("su",))),))
+BOBS = totp("bobs", BOB, "bob", secret=b"b" * 20)
+BOBS_CODE = code_at(BOBS, NOW)
+
+
+def become(
+    answers: list[str], ruser: str = "alice", peer: int = 0, settings: Settings = CALLER, **more: Any
+) -> tuple[Verdict, World]:
+    """Somebody becomes bob by su."""
+    service, rhost = more.pop("service", "su"), more.pop("rhost", "")
+    uid = more.pop("uid", BOB)
+    store = Memory(account(PHONE), account(BOBS, uid=BOB))
+    world = World(store, answers, names={ALICE: "alice", BOB: "bob", 0: "root"}, **more)
+    asks = Request(SESSION, peer, service, "bob" if uid else "nobody", uid, ruser, rhost)
+    return world.run(login(asks, settings, FACTORS, Clock())), world
+
+
+def test_who_becomes_another_proves_who_they_are() -> None:
+    verdict, world = become([RIGHT])
+    assert verdict == Verdict(Outcome.GRANTED, "proven", "totp", PHONE.id, "phone")
+    assert world.kinds == ["LookUp", "Read", "About", "AskSecret", "Commit"]
+    assert world.wants[2] == About(ALICE, "alice")
+
+
+def test_the_others_code_does_not_help_and_is_counted_for_who_gave_it() -> None:
+    verdict, world = become([BOBS_CODE] * 3)
+    assert verdict == Verdict(Outcome.TRIES_SPENT, "wrong")
+    assert [attempt.uid for attempt in world.store.attempts] == [ALICE] * 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"ruser": ""},
+        {"ruser": "bob"},
+        {"ruser": "root"},
+        {"ruser": "toor", "names": {0: "toor", BOB: "bob"}},  # root by another name
+        {"service": "sudo"},
+        {"rhost": "192.0.2.1"},  # rlogin: it says what the other machine says
+        {"settings": Settings()},
+        {"peer": BOB},  # no root: nobody believes whom it names
+    ],
+    ids=str,
+)
+def test_otherwise_it_is_the_users_own(how: dict[str, Any]) -> None:
+    names = how.pop("names", {ALICE: "alice", BOB: "bob", 0: "root"})
+    for answers, outcome in (([BOBS_CODE], Outcome.GRANTED), ([RIGHT] * 3, Outcome.TRIES_SPENT)):
+        world = World(Memory(account(PHONE), account(BOBS, uid=BOB)), answers, names=names)
+        asks = Request(
+            SESSION, how.get("peer", 0), how.get("service", "su"), "bob", BOB, how.get("ruser", "alice"),
+            how.get("rhost", ""),
+        )  # fmt: skip
+        assert world.run(login(asks, how.get("settings", CALLER), FACTORS, Clock())).outcome is outcome
+        assert "About" not in world.kinds
+
+
+@pytest.mark.parametrize(("ruser", "uid"), [("mallory", BOB), ("alice", None)])
+def test_neither_an_unknown_caller_nor_an_unknown_account_gets_anywhere(ruser: str, uid: int | None) -> None:
+    for term in ({}, {"exempt": True}, {"unenrolled": Unenrolled.ALLOW}):
+        settings = Settings(rules=(Rule(subject=Subject.CALLER, **term),))  # type: ignore[arg-type]
+        verdict, world = become([RIGHT, BOBS_CODE, RIGHT], ruser, settings=settings, uid=uid)
+        assert verdict.outcome is Outcome.TRIES_SPENT
+        assert {attempt.uid for attempt in world.store.attempts} == {DECOY_UID}  # type: ignore[attr-defined]
+
+
+def test_a_caller_without_credentials_is_what_the_rule_is_about() -> None:
+    allow = Settings(rules=(Rule(subject=Subject.CALLER, unenrolled=Unenrolled.ALLOW),))
+    for settings, outcome in ((allow, Outcome.EXEMPT), (CALLER, Outcome.TRIES_SPENT)):
+        world = World(Memory(account(BOBS, uid=BOB)), [BOBS_CODE] * 3, names={ALICE: "alice", BOB: "bob"})
+        asks = Request(SESSION, 0, "su", "bob", BOB, "alice")
+        assert world.run(login(asks, settings, FACTORS, Clock())).outcome is outcome
+
+
+def test_a_user_database_that_does_not_know_the_caller_is_no_way_in() -> None:
+    with pytest.raises(LookupFailed):
+        become([RIGHT], instead={0: LookupFailed("hangs")})
+
+
 # ------------------------------------------------------------------------- whatever goes wrong, anywhere
 
 
@@ -251,6 +359,9 @@ STORIES = {
     "group": Story(Outcome.EXEMPT, [account(PHONE)], request(ALICE), RESCUE),
     "unenrolled": Story(Outcome.EXEMPT, rule=ALLOW),
     "device": Story(Outcome.GRANTED, [KEYED], rule=KEY_FIRST, device=[DeviceTouch(), DeviceReply(key().material)]),
+    "caller": Story(
+        Outcome.GRANTED, [account(PHONE)], Request(SESSION, 0, "su", "bob", BOB, "alice"), Rule(subject=Subject.CALLER)
+    ),
     "no device": Story(Outcome.GRANTED, [KEYED], rule=KEY_FIRST, device=[DeviceTouch(), Skipped()]),
 }
 EVENTS: list[Any] = [
@@ -304,7 +415,7 @@ EXCEPTIONS: list[BaseException] = [
     AttributeError("granted"),
 ]
 # Where such an event leads on as the story goes: it is asked for there, and its content is as good as the right one.
-HARMLESS = {("Tell", "Shown"), ("Wait", "DeviceTouch")}
+HARMLESS = {("Tell", "Shown"), ("About", "Shown"), ("Wait", "DeviceTouch")}
 
 
 def spots() -> Iterator[tuple[str, int, str]]:
@@ -356,7 +467,12 @@ def town(tmp_path: Path) -> Iterator[SqliteStore]:
     discard(store)
 
 
-def look(store: SqliteStore, name: str, answers: list[str]) -> list[tuple[Any, ...]]:
+NOTHING_PROVEN = Settings(Rule(first_factor=FirstFactor.NONE))
+
+
+def look(
+    store: SqliteStore, name: str, answers: list[str], settings: Settings = NOTHING_PROVEN
+) -> list[tuple[Any, ...]]:
     """Everything a stranger sees of a login, and how many rows each answer changes in the store."""
     uid = PEOPLE[name]
     world = World(store, answers, names={})
@@ -372,7 +488,7 @@ def look(store: SqliteStore, name: str, answers: list[str]) -> list[tuple[Any, .
 
     world._do = do_and_count  # type: ignore[method-assign]
     with contextlib.suppress(StopIteration):
-        verdict = world.run(login(request(0, name, uid), Settings(), FACTORS, Clock()))
+        verdict = world.run(login(request(0, name, uid), settings, FACTORS, Clock()))
     seen.append((verdict.outcome.name, "", 0))
     return seen
 
@@ -386,6 +502,15 @@ def test_a_stranger_cannot_tell_who_is_enrolled_waits_or_exists(town: SqliteStor
     assert [changes for kind, _, changes in expected if kind == "Commit"] == [1, 1, 1]
     for name, one in seen.items():
         assert one == expected, name
+
+
+def test_after_a_first_factor_a_wait_is_told_and_nothing_else(town: SqliteStore) -> None:
+    seen = {name: look(town, name, [WRONG] * 3, Settings()) for name in PEOPLE}
+    assert all(seen[name] == seen["wrong"] for name in ("unenrolled", "unknown"))
+    for name in ("waiting", "disabled", "into a wait"):
+        told = [[text for kind, text, _ in seen[each] if kind == "AskSecret"] for each in (name, "wrong")]
+        assert told[0] != told[1]
+        assert [(kind, rows) for kind, _, rows in seen[name]] == [(kind, rows) for kind, _, rows in seen["wrong"]]
 
 
 def test_a_right_code_does_not_shine_through_either(town: SqliteStore) -> None:
