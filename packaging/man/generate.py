@@ -135,12 +135,12 @@ def command_page() -> str:
 
 
 def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[click.Command, str]]:
-    """Every command with the words that call it; a group of commands stands for its own."""
+    """Every command with the words that call it, but for hidden ones; a group of commands stands for its own."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, click.Context(command), f"{path}{name} ")
-        elif command is not None:
+        elif command is not None and not command.hidden:
             yield command, f"{path}{name}"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AREAS = (
     "files", "site", "sockets", "devices", "service", "accounts", "keys", "clock", "pam", "sshd", "logindefs",
-    "confinement",
+    "confinement", "tryout",
 )  # fmt: skip
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "red")}
 

@@ -18,6 +18,7 @@ from machine import wait_for
 
 from pam_mfa.cli import wholefile
 from pam_mfa.cli.call import Call
+from pam_mfa.cli.checks import tryout as checks
 from pam_mfa.cli.checks.stacks import LINE
 from pam_mfa.cli.exits import Exit
 from pam_mfa.cli.paths import Paths
@@ -160,6 +161,7 @@ def test_after_a_reboot_it_is_taken_back_at_once(root: Path, sudo: Path, run: Ru
         os.kill(pid, signal.SIGKILL)
     pending = root / "var/lib/pam-mfa-try/pending.json"
     pending.write_text(pending.read_text().replace(record.life(), "another"))
+    assert "its time is over" in run("try", "confirm").stderr
     assert run("try", "watch").returncode == Exit.DONE
     assert sudo.read_text() == SUDO
     assert is_over(root)
@@ -244,6 +246,25 @@ def test_what_is_saved_is_roots_alone(root: Path, sudo: Path, run: Run) -> None:
     assert {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.iterdir()]} == {
         "pam-mfa-try": 0o700, "pending.json": 0o600, "bell": 0o600, "lock": 0o600,
     }  # fmt: skip
+
+
+def test_doctor_knows_of_it(root: Path, sudo: Path, run: Run) -> None:
+    def said() -> list[tuple[str, str]]:
+        return [(finding.severity.value, finding.found) for finding in checks.check(Paths(root))]
+
+    assert said() == []
+    run("try", "enable", "sudo", "--rollback", "24h")
+    ((severity, found),) = said()
+    assert (severity, found.startswith("a change is being tried")) == ("warn", True)
+    (pid,) = watchers(root)
+    os.kill(pid, signal.SIGKILL)
+    wait_for("its end", lambda: not watchers(root))
+    assert said() == [("bad", "nobody watches the time of the change that is being tried")]
+    pending = root / "var/lib/pam-mfa-try/pending.json"
+    pending.write_text(pending.read_text().replace(record.life(), "another"))
+    assert said() == [("bad", "a change was being tried when the system went down, and was not taken back")]
+    pending.write_text("")
+    assert [severity for severity, _ in said()] == ["bad"]
 
 
 @pytest.mark.parametrize("time", ["5", "0s", "25h", "-1m", "1d", "5 m", "\u0665m", ""])
