@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import shutil
 import subprocess
 from pathlib import Path
@@ -201,7 +202,12 @@ def test_settings_that_sshd_itself_refuses(root: Path, config: Path, monkeypatch
     assert found.severity is Severity.WARN
     assert 'unsupported option "maybe"' in found.found
     assert found.fix.startswith("correct what it names")
-    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more))
+    before = [*INSIDE[:-2], 'mount -t tmpfs none /run && exec "$@"', "sh"]
+    write(root, "etc/ssh/sshd_config", f"HostKey {root}/key\n")
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more, before=before))
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.fix.startswith("start sshd once")
+    monkeypatch.setattr(sshd, "printed", real)
     monkeypatch.setattr(sshd, "PROGRAM", "/bin/no-such-sshd")
     (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
     assert found.severity is Severity.WARN
@@ -241,6 +247,9 @@ def test_blocks_for_which_no_connection_is_made_up(conditions: str) -> None:
     assert sshd_match.connection(sshd_match.Match("x:1", tuple(conditions.split())), lambda group: None) is None
 
 
-def test_somebody_of_a_group() -> None:
-    assert sshd_match.member("root") == "root"
+def test_somebody_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sshd_match.member("daemon") == "daemon", "whose first group it is"
     assert sshd_match.member("no-such-group") is None
+    of_two = grp.struct_group(("staff", "x", 50, ["carol", "bob"]))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: of_two)
+    assert sshd_match.member("staff") == "carol"
