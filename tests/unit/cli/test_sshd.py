@@ -114,6 +114,24 @@ def test_a_rule_that_wants_a_public_key_needs_sshd_to_ask_for_it_first(methods: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("methods", "open_ways"),
+    [
+        ("publickey,keyboard-interactive", []),
+        ("hostbased,keyboard-interactive", []),
+        ("keyboard-interactive:pam publickey,keyboard-interactive", ["keyboard-interactive"]),
+        ("password,keyboard-interactive", ["password,keyboard-interactive"]),
+        ("any", ["keyboard-interactive"]),
+    ],
+)
+def test_a_rule_that_lets_pass_needs_something_else_that_asks(methods: str, open_ways: list[str]) -> None:
+    settings = {"authenticationmethods": methods, "pubkeyauthentication": "no"}
+    found = judged(Wanted(passing="[policy]"), **settings)
+    assert found == [
+        (Severity.BAD, f"by {way} whom [policy] lets pass gets in with nothing proven") for way in open_ways
+    ]
+
+
 # ----------------------------------------------------------------------------------------------- the real sshd
 
 PLAIN = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
