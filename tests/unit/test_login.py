@@ -308,7 +308,7 @@ def test_otherwise_it_is_the_users_own(how: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("ruser", "uid"), [("mallory", BOB), ("alice", None)])
 def test_neither_an_unknown_caller_nor_an_unknown_account_gets_anywhere(ruser: str, uid: int | None) -> None:
     for term in ({}, {"exempt": True}, {"unenrolled": Unenrolled.ALLOW}):
-        settings = Settings(rules=(Rule(subject=Subject.CALLER, **term),))  # type: ignore[arg-type]
+        settings = Settings(rules=(Rule(subject=Subject.CALLER, **term),))
         verdict, world = become([RIGHT, BOBS_CODE, RIGHT], ruser, settings=settings, uid=uid)
         assert verdict.outcome is Outcome.TRIES_SPENT
         assert {attempt.uid for attempt in world.store.attempts} == {DECOY_UID}  # type: ignore[attr-defined]
