@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .checks.finding import Finding
 
 AREAS = (
-    "files", "site", "sockets", "devices", "service", "accounts", "keys", "clock", "pam", "sshd", "logindefs",
+    "files", "site", "sockets", "devices", "service", "rules", "accounts", "keys", "clock", "pam", "sshd", "logindefs",
     "confinement", "tryout",
 )  # fmt: skip
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "red")}

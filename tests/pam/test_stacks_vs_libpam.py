@@ -160,7 +160,7 @@ def test_whether_our_line_is_reached_without_a_password(text: str, answer: str, 
 REACHED = [text for text in FIRST if "default=1" not in text]  # who passes our line by is another question
 
 
-@pytest.mark.parametrize("text", [*REACHED, f"{LINE}\nauth required pam_env.so\nauth required pam_unix.so"])
+@pytest.mark.parametrize("text", [*REACHED, f"{LINE}\nauth required pam_env.so", f"{LINE}\nauth required pam_unix.so"])
 def test_whether_anybody_passes_with_nothing_proven(text: str, tmp_path: Path) -> None:
     gets_in = real(tmp_path, text + "\n", "ignore", "pam_debug.so auth=auth_err")[0] is Code.SUCCESS
     assert stacks.lets_anybody_pass(simulated(text + "\n")["auth"]) == gets_in

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_mfa.cli.checks import expected, pam, sshd
+from pam_mfa.cli.checks import expected, pam, rules as rules_check, sshd
 from pam_mfa.cli.checks.finding import Finding, Severity
 from pam_mfa.cli.checks.stacks import LINE, PERMIT
 from pam_mfa.cli.paths import Paths
@@ -217,3 +217,14 @@ def test_at_sshd_others_may_ask(system: Path) -> None:
     assert sshd._wanted(Paths(system), lines) == sshd.Wanted(90, 'rule "2"', "")
     write(system, "etc/pam-mfa/config.toml", "broken")
     assert sshd._wanted(Paths(system), lines) == sshd.ORDINARY
+
+
+def test_rules_that_are_odd_are_one_finding(system: Path) -> None:
+    assert [finding.found for finding in rules_check.check(Paths(system))] == ["1, nothing odd"]
+    odd = [f"name = '{name}'\nexempt = true\nmethods = ['totp']" for name in "abcd"]
+    write(system, "etc/pam-mfa/config.toml", rules(*odd))
+    (finding,) = rules_check.check(Paths(system))
+    assert (finding.severity, finding.fix) == (Severity.WARN, "run: pam-mfa policy check")
+    assert finding.found.endswith("themselves: a, b, c and 1 more")
+    write(system, "etc/pam-mfa/config.toml", "broken")
+    assert list(rules_check.check(Paths(system))) == []
