@@ -130,15 +130,16 @@ def test_nothing_is_pending_where_nothing_changed(root: Path, sudo: Path, run: R
 
 def test_the_time_begins_when_the_command_ends(root: Path, sudo: Path, run: Run) -> None:
     watched = f"while [ ! -e {root}/go ]; do sleep 0.05; done; echo '# changed' >> {sudo}"
-    with subprocess.Popen(
-        [root / "usr/bin/pam-mfa", "try", "--rollback", "1h", "--", "/bin/sh", "-c", watched], stdout=subprocess.PIPE
-    ) as trying:
-        wait_for("the watcher", lambda: watchers(root))
-        first = record.load(Paths(root))
-        assert first
-        assert (state(run)["state"], first.changed) == ("changing", None)
-        assert run("try", "confirm").returncode == Exit.REFUSED
-        (root / "go").touch()
+    command = [str(root / "usr/bin/pam-mfa"), "try", "--rollback", "1h", "--", "/bin/sh", "-c", watched]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as trying:
+        try:
+            wait_for("the watcher", lambda: watchers(root))
+            first = record.load(Paths(root))
+            assert first
+            assert (state(run)["state"], first.changed) == ("changing", None)
+            assert run("try", "confirm").returncode == Exit.REFUSED
+        finally:
+            (root / "go").touch()
         assert trying.wait(30) == Exit.DONE
     then = record.load(Paths(root))
     assert then
