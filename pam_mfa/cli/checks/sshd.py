@@ -124,6 +124,9 @@ def judge(text: str, wanted: Wanted = ORDINARY) -> Iterator[Finding]:
 def _reach(settings: dict[str, str]) -> Iterator[Finding]:
     if settings.get("usepam") != "yes":
         yield bad("sshd", "UsePAM is off: PAM is never asked", f"set UsePAM yes {CONFIG}")
+    service = settings.get("pamservicename", SERVICE)  # since OpenSSH 10.0
+    if service != SERVICE:
+        yield bad("sshd", f"it asks the PAM service {service}, not {SERVICE}", f"take PAMServiceName out {CONFIG}")
     if settings.get("kbdinteractiveauthentication", settings.get("challengeresponseauthentication")) != "yes":
         yield bad(
             "sshd",

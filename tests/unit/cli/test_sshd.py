@@ -18,6 +18,7 @@ from .installed import write
 
 GOOD = {
     "usepam": "yes",
+    "pamservicename": "sshd",
     "kbdinteractiveauthentication": "yes",
     "passwordauthentication": "no",
     "pubkeyauthentication": "yes",
@@ -46,6 +47,7 @@ def test_both_key_and_code() -> None:
     ("settings", "severity", "words"),
     [
         ({"usepam": "no"}, Severity.BAD, "UsePAM"),
+        ({"pamservicename": "ssh-of-mine"}, Severity.BAD, "the PAM service ssh-of-mine"),
         ({"kbdinteractiveauthentication": "no"}, Severity.BAD, "keyboard-interactive"),
         ({"logingracetime": "30"}, Severity.WARN, "LoginGraceTime"),
         ({"maxstartups": "3:30:60"}, Severity.WARN, "as soon as 3 users"),
