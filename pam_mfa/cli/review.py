@@ -152,7 +152,7 @@ def _within(narrow: str, wide: str) -> bool:
     """Whether `wide` takes every name that `narrow` does: tried with the least and the most that "*" can be."""
     if narrow.count("*") > MAX_STARS:
         return narrow == wide
-    pieces = narrow.replace("?", "\x02").split("*")
+    pieces = narrow.split("*")
     for stars in product(("", MANY), repeat=len(pieces) - 1):
         text = pieces[0] + "".join(star + piece for star, piece in zip(stars, pieces[1:], strict=True))
         if not fnmatchcase(text, wide):

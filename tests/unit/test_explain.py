@@ -178,6 +178,13 @@ def test_a_key_elsewhere_and_here() -> None:
         assert (last["methods"]["fido2"], last["sees"]) == (state, sees)
 
 
+def test_what_stands_behind_codes_is_never_asked_for() -> None:
+    """Codes are asked for until the tries are spent."""
+    rule = Rule(("totp", "fido2", "recovery"), local_key=LocalKey.ALWAYS)
+    last = explained(World(Memory(account(BLUE, PHONE, recovery()))), Settings(rule))
+    assert last["methods"] == {"totp": "open", "fido2": "behind codes", "recovery": "behind codes"}
+
+
 def test_a_long_list_is_cut() -> None:
     rule = Rule(match=Match(groups=tuple("é" * 250 for _ in range(50))))
     world = World(Memory())

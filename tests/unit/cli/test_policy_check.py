@@ -63,6 +63,7 @@ def test_a_rule_that_another_one_hides(narrow: str, wide: str) -> None:
     [
         ("", "services = ['sudo']"),
         ("services = ['su*']", "services = ['sudo']"),
+        ("services = ['sudo*']", "services = ['sudo']"),
         ("services = ['*']", "services = ['?*']"),
         ("services = ['?']", "services = ['a']"),
         ("services = ['sudo', 'sshd']", "services = ['su*']"),
