@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import wait_for
+from machine import DEADLINE, wait_for
 
 from pam_mfa.cli import wholefile
 from pam_mfa.cli.call import Call
@@ -156,6 +157,13 @@ def test_a_command_that_outlasts_the_time_changes_nothing(root: Path, sudo: Path
     wait_for("the end", lambda: is_over(root))
 
 
+def test_it_is_not_taken_back_before_its_time(root: Path, sudo: Path, run: Run) -> None:
+    """Somebody gave it more, while whoever watched it came to take it back."""
+    run("try", "enable", "sudo")
+    assert watcher.take_back(Paths(root)) == []
+    assert (sudo.read_text(), state(run)["state"]) == (f"{SUDO}{LINE}\n", "waiting")
+
+
 def test_after_a_reboot_it_is_taken_back_at_once(root: Path, sudo: Path, run: Run) -> None:
     run("try", "enable", "sudo", "--rollback", "24h")
     for pid in watchers(root):
@@ -186,6 +194,7 @@ def test_nothing_of_the_callers_stays_open_in_it(root: Path, sudo: Path) -> None
     subprocess.run(command, pass_fds=[theirs], stdout=subprocess.DEVNULL, check=True)
     os.close(theirs)
     with open(ours, "rb") as pipe:
+        assert select.select([pipe], [], [], DEADLINE)[0], "somebody holds it open"
         assert pipe.read() == b""
 
 
