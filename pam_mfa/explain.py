@@ -39,11 +39,7 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     request = _request(desk, args)
     found = yield from assess(request, desk.settings, _where(args.get("session")))
     for rule in _tried(desk, found):
-        held = [
-            {"key": each.key, "wanted": ", ".join(each.wanted)[:MAX_SHOWN], "holds": each.holds}
-            for each in conditions(rule.match, found.facts)
-        ]
-        yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=held)
+        yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
     asked = found.decision.entry is Entry.PROVE
@@ -78,6 +74,13 @@ def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
         raise RefusedError("not_allowed", "only root may ask what somebody else would be asked: use sudo")
     authinfo = (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
     return Request(caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=authinfo, **items)
+
+
+def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:
+    return [
+        {"key": each.key, "wanted": ", ".join(each.wanted)[:MAX_SHOWN], "holds": each.holds}
+        for each in conditions(rule.match, found.facts)
+    ]
 
 
 def _where(session: object) -> Origin | None:

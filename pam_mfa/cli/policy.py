@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,10 @@ from ..errors import ConfigError, RefusedError
 from . import paths, show
 from .call import Call, with_json
 from .exits import Exit
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from .review import Odd
 
 
 @click.group()
@@ -26,22 +31,15 @@ def check(call: Call, file: Path | None) -> int:
     FILE is a settings file, that of this machine where it is left out. A rule is unreachable where one rule before it
     is for everybody whom it is for. The exit code is 6 where there is anything to list.
     """
-    from ..config import parse
-    from ..factors import registry
-    from ..fields import toml
-    from .review import review
-
     file = file or call.where.at(paths.SETTINGS)
     try:
-        text = file.read_text(encoding="utf-8")
-        settings = parse(text, registry(lambda data: data))
+        settings, odd = _review(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as error:
         raise RefusedError("not_found", f"{file} cannot be read: {error}") from None
     except ConfigError as error:
         for problem in error.problems:
             call.show({"kind": "problem", "problem": problem}, {"problem": lambda record: show.line(record["problem"])})
         return Exit.USAGE
-    odd = list(review(settings, toml(text).get("rule", [])))  # type: ignore[arg-type]
     for each in odd:
         call.show(
             {"kind": "odd", "rule": each.rule, "state": each.state, "found": each.found},
@@ -50,3 +48,14 @@ def check(call: Call, file: Path | None) -> int:
     if not odd and not call.json:
         show.line(f"Nothing odd in {len(settings.rules)} rules.")
     return Exit.WARNINGS if odd else Exit.DONE
+
+
+def _review(text: str) -> tuple[Settings, list[Odd]]:
+    """The settings in a text, and what is odd in them. Raises ConfigError."""
+    from ..config import parse
+    from ..factors import registry
+    from ..fields import toml
+    from .review import review
+
+    settings = parse(text, registry(lambda data: data))
+    return settings, list(review(settings, toml(text).get("rule", [])))  # type: ignore[arg-type]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +26,10 @@ from flows import (
     totp,
     wrong_for,
 )
-from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
-    About,
     Answer,
     Checked,
     Committed,
@@ -50,11 +46,9 @@ from pam_mfa.conversation import (
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
-from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
+from pam_mfa.rules import Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
-from pam_mfa.store.base import DECOY_UID, Account, Attempt, Remove, Tried
-from pam_mfa.store.sqlite import SqliteStore
-from pam_mfa.structure import replace
+from pam_mfa.store.base import DECOY_UID, Account, Tried
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
 PHONE = totp()
@@ -221,112 +215,6 @@ def test_each_service_has_its_own_rule() -> None:
         assert world.run(login(request(service=service), settings, FACTORS, Clock())).outcome is outcome
 
 
-PUBLIC_KEY = (b"password", b"publickey ssh-ed25519 AAAA")
-
-
-@pytest.mark.parametrize(
-    ("peer", "authinfo", "outcome"),
-    [
-        (0, PUBLIC_KEY, Outcome.GRANTED),
-        (0, (), Outcome.DENIED),
-        (0, (b"password",), Outcome.DENIED),
-        (ALICE, PUBLIC_KEY, Outcome.DENIED),  # who is not root has proven nothing by saying so
-    ],
-)
-def test_where_a_public_key_comes_first_nobody_is_asked_without(
-    peer: int, authinfo: tuple[bytes, ...], outcome: Outcome
-) -> None:
-    for term in ({}, {"exempt": True}):
-        asks = replace(request(peer), authinfo=authinfo)
-        world = World(Memory(account(PHONE)), [RIGHT])
-        verdict = run(world, asks, Rule(first_factor=FirstFactor.PUBLICKEY, **term))  # type: ignore[arg-type]
-        if outcome is Outcome.DENIED:
-            assert verdict == Verdict(Outcome.DENIED, "no_public_key")
-            assert world.asked == []
-        else:
-            assert verdict.outcome is (Outcome.EXEMPT if term else outcome)
-
-
-# ------------------------------------------------------------------------------------- whose factor it is
-
-CALLER = Settings(rules=(Rule(subject=Subject.CALLER, match=Match(("su",))),))
-BOBS = totp("bobs", BOB, "bob", secret=b"b" * 20)
-BOBS_CODE = code_at(BOBS, NOW)
-
-
-def become(
-    answers: list[str], ruser: str = "alice", peer: int = 0, settings: Settings = CALLER, **more: Any
-) -> tuple[Verdict, World]:
-    """Somebody becomes bob by su."""
-    service, rhost = more.pop("service", "su"), more.pop("rhost", "")
-    uid = more.pop("uid", BOB)
-    store = Memory(account(PHONE), account(BOBS, uid=BOB))
-    world = World(store, answers, names={ALICE: "alice", BOB: "bob", 0: "root"}, **more)
-    asks = Request(SESSION, peer, service, "bob" if uid else "nobody", uid, ruser, rhost)
-    return world.run(login(asks, settings, FACTORS, Clock())), world
-
-
-def test_who_becomes_another_proves_who_they_are() -> None:
-    verdict, world = become([RIGHT])
-    assert verdict == Verdict(Outcome.GRANTED, "proven", "totp", PHONE.id, "phone")
-    assert world.kinds == ["LookUp", "Read", "About", "AskSecret", "Commit"]
-    assert world.wants[2] == About(ALICE, "alice")
-
-
-def test_the_others_code_does_not_help_and_is_counted_for_who_gave_it() -> None:
-    verdict, world = become([BOBS_CODE] * 3)
-    assert verdict == Verdict(Outcome.TRIES_SPENT, "wrong")
-    assert [attempt.uid for attempt in world.store.attempts] == [ALICE] * 3  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"ruser": ""},
-        {"ruser": "bob"},
-        {"ruser": "root"},
-        {"ruser": "toor", "names": {0: "toor", BOB: "bob"}},  # root by another name
-        {"service": "sudo"},
-        {"rhost": "192.0.2.1"},  # rlogin: it says what the other machine says
-        {"settings": Settings()},
-        {"peer": BOB},  # no root: nobody believes whom it names
-    ],
-    ids=str,
-)
-def test_otherwise_it_is_the_users_own(how: dict[str, Any]) -> None:
-    names = how.pop("names", {ALICE: "alice", BOB: "bob", 0: "root"})
-    for answers, outcome in (([BOBS_CODE], Outcome.GRANTED), ([RIGHT] * 3, Outcome.TRIES_SPENT)):
-        world = World(Memory(account(PHONE), account(BOBS, uid=BOB)), answers, names=names)
-        asks = Request(
-            SESSION, how.get("peer", 0), how.get("service", "su"), "bob", BOB, how.get("ruser", "alice"),
-            how.get("rhost", ""),
-        )  # fmt: skip
-        assert world.run(login(asks, how.get("settings", CALLER), FACTORS, Clock())).outcome is outcome
-        assert "About" not in world.kinds
-
-
-@pytest.mark.parametrize(("ruser", "uid"), [("mallory", BOB), ("alice", None)])
-def test_neither_an_unknown_caller_nor_an_unknown_account_gets_anywhere(ruser: str, uid: int | None) -> None:
-    for term in ({}, {"exempt": True}, {"unenrolled": Unenrolled.ALLOW}):
-        settings = Settings(rules=(Rule(subject=Subject.CALLER, **term),))
-        verdict, world = become([RIGHT, BOBS_CODE, RIGHT], ruser, settings=settings, uid=uid)
-        assert verdict.outcome is Outcome.TRIES_SPENT
-        assert {attempt.uid for attempt in world.store.attempts} == {DECOY_UID}  # type: ignore[attr-defined]
-
-
-def test_a_caller_without_credentials_is_what_the_rule_is_about() -> None:
-    allow = Settings(rules=(Rule(subject=Subject.CALLER, unenrolled=Unenrolled.ALLOW),))
-    for settings, outcome in ((allow, Outcome.EXEMPT), (CALLER, Outcome.TRIES_SPENT)):
-        world = World(Memory(account(BOBS, uid=BOB)), [BOBS_CODE] * 3, names={ALICE: "alice", BOB: "bob"})
-        asks = Request(SESSION, 0, "su", "bob", BOB, "alice")
-        assert world.run(login(asks, settings, FACTORS, Clock())).outcome is outcome
-
-
-def test_a_user_database_that_does_not_know_the_caller_is_no_way_in() -> None:
-    with pytest.raises(LookupFailed):
-        become([RIGHT], instead={0: LookupFailed("hangs")})
-
-
 # ------------------------------------------------------------------------- whatever goes wrong, anywhere
 
 
@@ -443,82 +331,3 @@ def test_an_account_that_is_not_the_one_asked_for_lets_nobody_in() -> None:
     store = Memory(account(PHONE), account(bobs, uid=BOB))
     world = World(store, [code_at(bobs, NOW)] * 3, instead={0: Found(account(bobs, uid=BOB))})
     assert run(world).outcome is Outcome.TRIES_SPENT
-
-
-# ------------------------------------------------------------------------------------------- uniformity
-
-PEOPLE = {"wrong": ALICE, "unenrolled": 1002, "waiting": 1003, "disabled": 1004, "unknown": None, "into a wait": 1005}
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[SqliteStore]:
-    """A real store with somebody in every state."""
-    store = SqliteStore(make(tmp_path / "state"), SEALER)
-    for name, uid in PEOPLE.items():
-        if uid is None or name == "unenrolled":
-            continue
-        enrol(store, totp(name, uid, name), recovery([f"{n}{uid:<023}" for n in range(10)], uid, name))
-        failures = {"waiting": FREE + 1, "disabled": LIMIT, "into a wait": FREE}.get(name, 0)
-        clock = Clock(boot=0, wall=NOW.wall - LIMIT * 4000)
-        for number in range(failures):
-            clock = Clock() if number + 1 == failures else Clock(clock.wall + 4000, clock.boot + 4000, "other")
-            do(store, Attempt(uid, "totp", None, clock()))
-    yield store
-    discard(store)
-
-
-NOTHING_PROVEN = Settings(Rule(first_factor=FirstFactor.NONE))
-
-
-def look(
-    store: SqliteStore, name: str, answers: list[str], settings: Settings = NOTHING_PROVEN
-) -> list[tuple[Any, ...]]:
-    """Everything a stranger sees of a login, and how many rows each answer changes in the store."""
-    uid = PEOPLE[name]
-    world = World(store, answers, names={})
-    real, seen = world._do, []
-
-    def do_and_count(want: Any) -> Response:
-        before = store._db.total_changes if store._db else 0
-        response = real(want)
-        assert store._db
-        text = getattr(want, "text", "")
-        seen.append((type(want).__name__, text, store._db.total_changes - before))
-        return response
-
-    world._do = do_and_count  # type: ignore[method-assign]
-    with contextlib.suppress(StopIteration):
-        verdict = world.run(login(request(0, name, uid), settings, FACTORS, Clock()))
-    seen.append((verdict.outcome.name, "", 0))
-    return seen
-
-
-@pytest.mark.parametrize("answers", [[WRONG] * 3, ["", "x", WRONG], ["é" * 200] * 3])
-def test_a_stranger_cannot_tell_who_is_enrolled_waits_or_exists(town: SqliteStore, answers: list[str]) -> None:
-    """R09: the same wants, the same words, as many rows written, the same outcome."""
-    seen = {name: look(town, name, answers) for name in PEOPLE}
-    expected = seen["wrong"]
-    assert [kind for kind, _, _ in expected] == ["Read", *["AskSecret", "Commit"] * 3, "TRIES_SPENT"]
-    assert [changes for kind, _, changes in expected if kind == "Commit"] == [1, 1, 1]
-    for name, one in seen.items():
-        assert one == expected, name
-
-
-def test_after_a_first_factor_a_wait_is_told_and_nothing_else(town: SqliteStore) -> None:
-    seen = {name: look(town, name, [WRONG] * 3, Settings()) for name in PEOPLE}
-    assert all(seen[name] == seen["wrong"] for name in ("unenrolled", "unknown"))
-    for name in ("waiting", "disabled", "into a wait"):
-        told = [[text for kind, text, _ in seen[each] if kind == "AskSecret"] for each in (name, "wrong")]
-        assert told[0] != told[1]
-        assert [(kind, rows) for kind, _, rows in seen[name]] == [(kind, rows) for kind, _, rows in seen["wrong"]]
-
-
-def test_a_right_code_does_not_shine_through_either(town: SqliteStore) -> None:
-    for name in ("waiting", "disabled", "unknown", "unenrolled"):
-        assert look(town, name, [RIGHT] * 3) == look(town, "wrong", [WRONG] * 3)
-
-
-def test_the_account_of_the_real_store_goes_with_its_last_credential(town: SqliteStore) -> None:
-    for credential in (totp("wrong").id, "c0de" * 8):
-        assert do(town, Remove(ALICE, credential)) == (True,)
-    assert look(town, "wrong", [RIGHT] * 3)[-1][0] == "TRIES_SPENT"

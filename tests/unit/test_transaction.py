@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from flows import ALICE, BOB, CODES, Clock, Memory, account
-from peers import NONCE, PHONE, RIGHT, WRONG, Held, Monotonic, Peer, held, peer
+from peers import NONCE, PHONE, RIGHT, WRONG, Held, Monotonic, Peer, peer
 
 from pam_mfa import wire
 from pam_mfa.config import Settings
 from pam_mfa.errors import AbortedError, ConfigError, PamMfaError, ProtocolError, RefusedError, StoreMissing
 from pam_mfa.outcome import Outcome, Proof, Verdict
-from pam_mfa.rules import Match, Rule, Subject, Unenrolled
+from pam_mfa.rules import Rule, Unenrolled
 from pam_mfa.service.transaction import REFUSALS, verdict_of
 from pam_mfa.structure import replace, values
 from pam_mfa.throttle import FREE
@@ -171,18 +171,6 @@ def test_the_record_of_a_granted_login_names_the_credential(clock: Monotonic) ->
         "label": "phone",
         "subject": None,
     }
-
-
-def test_the_subject_is_who_waits_for_a_touch_and_stands_in_every_record() -> None:
-    settings = Settings(rules=(Rule(subject=Subject.CALLER, match=Match(("su",))),))
-    one = peer(settings=settings)
-    held(one).names = {ALICE: "alice", BOB: "bob"}
-    one.hello("bob", BOB, service="su", ruser="alice")
-    assert one.session.account == ALICE
-    one.reply(RIGHT)
-    (record,) = one.link.records
-    assert (record.user, record.uid, record.subject, record.outcome) == ("bob", BOB, "alice", Outcome.GRANTED)
-    assert peer().hello(ruser="mallory").session.account == ALICE
 
 
 @pytest.mark.parametrize(
