@@ -15,7 +15,7 @@ from .devices.base import Assert, Holds, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
-from .login import Assessment, Request, assess, begin, is_device, prove
+from .login import Assessment, Request, assess, begin, is_device, notice, prove
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
@@ -37,17 +37,17 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
             out; `public_key`, whether sshd has taken one.
     """
     request = _request(desk, args)
-    found = yield from assess(request, desk.settings, _where(args.get("session")))
+    found = yield from assess(request, desk.settings, desk.now, _where(args.get("session")))
     for rule in _tried(desk, found):
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
     asked = found.decision.entry is Entry.PROVE
-    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else ""
+    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else notice(found)
     yield from show(
         kind="explained",
         rule=found.rule.name,
-        terms={key: getattr(found.rule, key) for key in TERM_KEYS},
+        terms={key: _plain(getattr(found.rule, key)) for key in TERM_KEYS},
         user=request.user,
         subject=found.user,
         local=ceremony.place.local,
@@ -81,6 +81,11 @@ def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:
         {"key": each.key, "wanted": ", ".join(each.wanted)[:MAX_SHOWN], "holds": each.holds}
         for each in conditions(rule.match, found.facts)
     ]
+
+
+def _plain(value: object) -> object:
+    """What JSON has, and dates as they stand in the file."""
+    return value if value is None or isinstance(value, str | bool | tuple) else str(value)
 
 
 def _where(session: object) -> Origin | None:

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import cast
 
 from .config import Settings
-from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read
+from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import LookupFailed
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
@@ -75,10 +75,12 @@ def login(
     """Flow of one login. Returns its verdict; raises PamMfaError where none can be reached."""
     if not (yield from _peer_may_ask(request)):
         return Verdict(Outcome.DENIED, "peer_denied")
-    found = yield from assess(request, settings)
+    found = yield from assess(request, settings, now)
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
+        if text := notice(found):
+            yield from tell(text)
         return Verdict(Outcome.EXEMPT, found.decision.reason)
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
@@ -89,7 +91,9 @@ def login(
     return grant(proof, request.session, ceremony.uid)
 
 
-def assess(request: Request, settings: Settings, where: Origin | None = None) -> Steps[Assessment]:
+def assess(
+    request: Request, settings: Settings, now: Callable[[], Instant], where: Origin | None = None
+) -> Steps[Assessment]:
     """Sub-flow: what the rules say. It asks and changes nothing, so `pam-mfa explain` runs it too.
 
     Args:
@@ -100,8 +104,17 @@ def assess(request: Request, settings: Settings, where: Origin | None = None) ->
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
-    decision = decide(rule, known, bool(account.credentials), authinfo)
+    decision = decide(rule, known, bool(account.credentials), authinfo, now())
     return Assessment(rule, decision, uid if known else None, user, account, facts)
+
+
+def notice(found: Assessment) -> str:
+    """What somebody is told who gets in for a while without a credential; nothing where nothing was proven before."""
+    days = found.decision.days
+    if days is None or found.rule.first_factor is FirstFactor.NONE:
+        return ""
+    left = {0: "today is the last day", 1: "1 day is left"}.get(days, f"{days} days are left")
+    return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
 
 
 def begin(

@@ -86,6 +86,8 @@ TERM_KEYS = {
     "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
     "exempt": ("Nothing is asked. Of [policy] alone: no rule inherits it.", "false"),
+    "enrol_by": ("A date, for example 2030-12-31: until the end of that day (UTC) users without any credential get in, "
+                 "and are told how many days are left; from then on unenrolled counts.", "none"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
                           '"preferred" (where the key can) or "discouraged" (a touch is enough).',
                           Rule().user_verification),

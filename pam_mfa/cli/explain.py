@@ -18,6 +18,7 @@ METHODS = {
 ENTRIES = {
     "exempt": "nothing is asked: the rule lets them by",
     "unenrolled_allowed": "nothing is asked: they have no credential, and the rule lets those by",
+    "enrol_by": "nothing is asked: they have no credential, and some days are left to enrol",
     "no_public_key": "refused at once: no public key was proven to sshd before",
 }
 CODES = {
@@ -60,7 +61,7 @@ def _rule(record: Record) -> None:
 
 
 def _explained(record: Record) -> None:
-    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items())
+    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value is not None)
     show.line(f"It says: {terms}")
     if record["subject"] != record["user"]:
         show.line(f"Whose factor: {record['subject']}'s, who calls")
@@ -70,6 +71,8 @@ def _explained(record: Record) -> None:
         sees = f'"{record["sees"]}"' if record["sees"] else "nothing: no method can be offered"
         show.line(f"{record['user']} sees: {sees}")
     else:
+        if record["sees"]:
+            show.line(f'{record["user"]} sees: "{record["sees"]}"')
         show.line(ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize())
     show.line(f"PAM is told {record['code']}: {CODES[record['code']]}")
 

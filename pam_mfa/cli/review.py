@@ -81,6 +81,8 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
         yield f"exempt = true asks for nothing, so {asked[0]} has no effect: leave out one of them"
     if behind := [name for name in rule.methods[_first_code(rule.methods) :] if name in DEVICES]:
         yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
+    if rule.enrol_by and rule.unenrolled is Unenrolled.ALLOW:
+        yield 'unenrolled = "allow" has no end, so enrol_by has no effect: leave out one of them'
     if "user_verification" in table and not DEVICES & set(rule.methods):
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
@@ -104,6 +106,8 @@ def _first(rule: Rule) -> Iterator[str]:
         yield 'exempt = true with first_factor = "none": whoever says such a name gets in with nothing proven'
     elif rule.first_factor is FirstFactor.NONE and rule.unenrolled is Unenrolled.ALLOW:
         yield 'unenrolled = "allow" with first_factor = "none": accounts without a credential are open to everybody'
+    elif rule.first_factor is FirstFactor.NONE and rule.enrol_by:
+        yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
 
 
 # ------------------------------------------------------------------------------------------- implication

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hosts import Host, Scene
 from machine import Machine
-from people import Town
+from people import Town, enrol
 
 CODE = "Verification code: "
 THREE = ["000000"] * 3
@@ -109,6 +109,16 @@ def test_unenrolled(scene: Scene) -> None:
     scene.configure("[[rule]]\nusers = ['carol']\nunenrolled = 'allow'")
     assert (scene.login("carol").code, scene.reason) == ("IGNORE", "unenrolled_allowed")
     assert scene.login("unknown", *THREE).code == "MAXTRIES"
+
+
+def test_up_to_a_date(scene: Scene) -> None:
+    scene.configure("[[rule]]\nusers = ['carol']\nenrol_by = 2099-12-31\n[policy]\nenrol_by = 2020-12-31")
+    login = scene.login("carol")
+    assert (login.code, scene.reason) == ("IGNORE", "enrol_by")
+    assert "days are left" in login.shown[0]
+    assert scene.login("unknown", *THREE).code == "MAXTRIES"
+    enrol(scene.machine, scene.people["carol"])
+    assert scene.login("carol", *THREE).code == "MAXTRIES"
 
 
 def test_the_first_factor_is_a_public_key(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def test_every_key_is_read() -> None:
         exempt = true
         subject = "caller"
         first_factor = "none"
+        enrol_by = 2030-12-31
         [[rule]]
         name = "all of them"
         services = ["sshd", "gdm-*"]
@@ -83,13 +85,13 @@ def test_every_key_is_read() -> None:
     assert settings.fido2 == Fido2("example.org", Synced.DENY, Clone.WARN)
     assert settings.policy == Rule(
         ("recovery",), Unenrolled.ALLOW, UserVerification.REQUIRED, LocalKey.NEVER, True, Subject.CALLER,
-        FirstFactor.NONE,
+        FirstFactor.NONE, date(2030, 12, 31),
     )  # fmt: skip
     networks = tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.1/32")))
     groups = ("backup", "!EXAMPLE\\domain users")
     match = Match(("sshd", "gdm-*"), ("alice", "!bob"), groups, networks, Session.REMOTE)
     terms = (Unenrolled.DENY, UserVerification.PREFERRED, LocalKey.ALWAYS, True, Subject.USER, FirstFactor.PUBLICKEY)
-    assert settings.rules == (Rule(("totp", "recovery"), *terms, "all of them", match),)
+    assert settings.rules == (Rule(("totp", "recovery"), *terms, date(2030, 12, 31), "all of them", match),)
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -111,7 +113,7 @@ DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
 TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, rule"
 HOST = "must be a domain name in lower case, for example example.org"
-TERMS = "methods, exempt, unenrolled, user_verification, local_key, subject, first_factor"
+TERMS = "methods, exempt, unenrolled, enrol_by, user_verification, local_key, subject, first_factor"
 KEYS = f"name, services, users, groups, networks, session, {TERMS}"
 
 
@@ -142,6 +144,9 @@ KEYS = f"name, services, users, groups, networks, session, {TERMS}"
         ("policy.methods = [['totp']]", "policy.methods[0]: a list; must be a text"),
         ("policy.unenrolled = false", "policy.unenrolled: a boolean; one of: deny, allow"),
         ("policy.exempt = 2024-01-01", "policy.exempt: a date or time; must be true or false"),
+        ("policy.enrol_by = '2030-12-31'", "policy.enrol_by: a text; must be a date, for example 2030-12-31"),
+        ("policy.enrol_by = 2030-12-31T00:00:00",
+         "policy.enrol_by: a date or time; must be a date, for example 2030-12-31"),
         ("policy.exempt = 'true'", "policy.exempt: a text; must be true or false"),
         ("policy.exempt = 1", "policy.exempt: a number; must be true or false"),
         ("policy.subject = 'root'", 'policy.subject: "root"; one of: user, caller'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from ipaddress import ip_network
 from typing import Any
 
@@ -28,6 +29,7 @@ from pam_mfa.throttle import FREE, LIMIT, Tally
 KEY = SoftKey()
 BLUE, PHONE, BOBS = enrolled(KEY), totp(), totp("bobs", BOB, "bob", secret=b"b" * 20)
 CODES = {ALICE: code_at(PHONE, Clock()()), BOB: code_at(BOBS, Clock()())}
+assert Clock().wall // 86400 == date(2023, 11, 14).toordinal() - date(1970, 1, 1).toordinal()
 NAMES = {0: "root", ALICE: "alice", BOB: "bob"}
 UIDS = {name: uid for uid, name in NAMES.items()}
 
@@ -63,6 +65,7 @@ rules = st.builds(
     exempt=st.sampled_from([False, False, False, True]),
     subject=st.sampled_from(Subject),
     first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
+    enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
     match=matches,
 )
 everything = st.builds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ from pam_mfa.conversation import (
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
-from pam_mfa.rules import Match, Rule, Subject, Unenrolled
+from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
 from pam_mfa.store.base import DECOY_UID, Account, Tried
 from pam_mfa.throttle import FREE, LIMIT, Tally
@@ -139,6 +140,31 @@ def test_the_unenrolled_are_let_by_only_where_that_is_allowed() -> None:
     assert run(World(Memory()), rule=ALLOW) == Verdict(Outcome.EXEMPT, "unenrolled_allowed")
     assert run(World(Memory(), ["", "", ""])) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
     assert run(World(Memory(account(PHONE)), [WRONG] * 3), rule=ALLOW).outcome is Outcome.TRIES_SPENT
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        (date(2023, 11, 14), "(today is the last day; "),
+        (date(2023, 11, 15), "(1 day is left; "),
+        (date(2023, 12, 14), "(30 days are left; "),
+    ],
+)
+def test_up_to_a_date_the_unenrolled_get_in_and_are_told(day: date, told: str) -> None:
+    world = World(Memory())
+    assert run(world, rule=Rule(enrol_by=day)) == Verdict(Outcome.EXEMPT, "enrol_by")
+    assert told in world.told[0]
+    world = World(Memory())
+    assert run(world, rule=Rule(enrol_by=day, first_factor=FirstFactor.NONE)).outcome is Outcome.EXEMPT
+    assert world.told == []
+
+
+def test_from_the_next_day_on_they_do_not() -> None:
+    world = World(Memory(), [""] * 3)
+    assert run(world, rule=Rule(enrol_by=date(2023, 11, 13))) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
+    for problem in (StoreError("x"), StoreMissing("x")):  # F03
+        world = World(Memory(broken=problem))
+        assert run(world, rule=Rule(enrol_by=date(2099, 1, 1))).outcome is Outcome.UNAVAILABLE
 
 
 @pytest.mark.parametrize("rule", [Rule(), ALLOW, RESCUE, Rule(exempt=True, match=Match(users=("mallory",)))])

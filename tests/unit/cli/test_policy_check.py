@@ -128,6 +128,8 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("session = 'local'\nfirst_factor = 'publickey'", "it refuses everybody"),
         ("exempt = true\nfirst_factor = 'none'", "nothing proven"),
         ("unenrolled = 'allow'\nfirst_factor = 'none'", "open to everybody"),
+        ("enrol_by = 2030-12-31\nfirst_factor = 'none'", "until then"),
+        ("enrol_by = 2030-12-31\nunenrolled = 'allow'", "has no end"),
         ("subject = 'caller'\nnetworks = ['::1']", "was called by nobody here"),
         ("user_verification = 'required'\nmethods = ['totp']", "methods has none"),
         ("methods = ['totp', 'fido2']", "fido2 stands behind a code"),
