@@ -222,6 +222,11 @@ class TestWithSystemd:
         assert not asks(own)
         assert own.run(["systemctl", "is-enabled", "pam-mfa-try.service"]).stdout == "enabled\n"
 
+    def test_the_service_is_told_of_new_settings(self, own: Installed) -> None:
+        assert "Reloaded " not in own.records("--unit=pam-mfad")
+        own.run([PAM_MFA, "config", "set", "fail_delay", "1.5"])
+        wait_for("the reload", lambda: "Reloaded " in own.records("--unit=pam-mfad"))
+
     def test_uninstall_waits_for_its_end(self, own: Installed) -> None:
         """It would give its line back to a file, for a module that is gone."""
         enable(own, "sudo", "24h")
