@@ -8,7 +8,7 @@ value is the verdict. Whoever drives it (the service's loop, the engine's poll, 
     LookUp           -> LookedUp                 CheckPassword  -> Checked
     Locate           -> Located                  CheckPath      -> PathChecked
     Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
-    HangUp, Alert    -> Shown
+    HangUp           -> Shown                    Alert, About   -> Shown
     any of them      -> Aborted or Expired
 
 A driver that cannot do what is wanted throws a PamMfaError into the flow instead.

@@ -131,8 +131,8 @@ def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
     """Sub-flow: where the caller is, which is a session of its own."""
     caller, settings = desk.caller, desk.settings
     request = Request(caller.session, caller.peer_uid, SERVICE, caller.user, caller.uid, host=caller.host)
-    rule, where = yield from find_rule(request, settings)
-    return (yield from place(request, settings, rule, held, where))
+    rule, facts = yield from find_rule(request, settings)
+    return (yield from place(request, settings, rule, held, facts.where))
 
 
 def _prove_password(desk: Desk) -> Steps[None]:

@@ -6,9 +6,12 @@ import re
 import tomllib
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from datetime import date
 
 MAX_LINE = 4096
 MAX_SHOWN = 64
@@ -75,6 +78,15 @@ class Fields:
         if isinstance(value, bool):
             return value
         self.problem(path, f"{kind(value)}; must be true or false")
+        return default
+
+    def day(self, path: str, value: object, default: date | None) -> date | None:
+        """A date without a time."""
+        from datetime import date, datetime  # tomllib has them
+
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return value
+        self.problem(path, f"{kind(value)}; must be a date, for example 2030-12-31")
         return default
 
     def some(self, path: str, value: object, known: tuple[str, ...], what: str) -> tuple[str, ...]:

@@ -12,14 +12,14 @@ from itertools import groupby
 from typing import cast
 
 from .config import Settings
-from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read
+from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import LookupFailed
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
 from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
 from .policy import Decision, Entry, Facts, Missing, choose, decide, may_use
-from .rules import LocalKey, Rule, Subject
+from .rules import FirstFactor, LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
 from .structure import replace, structure
 from .throttle import Instant
@@ -58,7 +58,7 @@ class Assessment:
         decision: its word.
         uid, user: whose factor is asked for; no uid where that account, or the one that is entered, does not exist.
         account: what the store knows of them.
-        where: local or remote, if the rules wanted to know.
+        facts: what the rules looked at, as far as they wanted to know.
     """
 
     rule: Rule
@@ -66,7 +66,7 @@ class Assessment:
     uid: int | None
     user: str
     account: Account
-    where: Origin | None
+    facts: Facts
 
 
 def login(
@@ -75,10 +75,12 @@ def login(
     """Flow of one login. Returns its verdict; raises PamMfaError where none can be reached."""
     if not (yield from _peer_may_ask(request)):
         return Verdict(Outcome.DENIED, "peer_denied")
-    found = yield from assess(request, settings)
+    found = yield from assess(request, settings, now)
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
+        if text := notice(found):
+            yield from tell(text)
         return Verdict(Outcome.EXEMPT, found.decision.reason)
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
@@ -98,15 +100,30 @@ def _refusal(ceremony: Ceremony) -> Verdict:
     return Verdict(Outcome.DENIED, ceremony.reason)
 
 
-def assess(request: Request, settings: Settings) -> Steps[Assessment]:
-    """Sub-flow: what the rules say. It asks and changes nothing, so `pam-mfa explain` runs it too."""
-    rule, where = yield from find_rule(request, settings)
+def assess(
+    request: Request, settings: Settings, now: Callable[[], Instant], where: Origin | None = None
+) -> Steps[Assessment]:
+    """Sub-flow: what the rules say. It asks and changes nothing, so `pam-mfa explain` runs it too.
+
+    Args:
+        where: local or remote, where that is not to be found out.
+    """
+    rule, facts = yield from find_rule(request, settings, where)
     uid, user = yield from _subject(request, rule)
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
-    decision = decide(rule, known, bool(account.credentials), authinfo)
-    return Assessment(rule, decision, uid if known else None, user, account, where)
+    decision = decide(rule, known, bool(account.credentials), authinfo, now())
+    return Assessment(rule, decision, uid if known else None, user, account, facts)
+
+
+def notice(found: Assessment) -> str:
+    """What somebody is told who gets in for a while without a credential; nothing where nothing was proven before."""
+    days = found.decision.days
+    if days is None or found.rule.first_factor is FirstFactor.NONE:
+        return ""
+    left = {0: "today is the last day", 1: "1 day is left"}.get(days, f"{days} days are left")
+    return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
 
 
 def begin(
@@ -117,20 +134,21 @@ def begin(
     found: Assessment,
 ) -> Steps[Ceremony]:
     """Sub-flow: the ceremony in which the factor is proven."""
-    held = [factors[name] for name in found.rule.methods if found.account.of(name)]
-    here = yield from place(request, settings, found.rule, held, found.where)
+    uniform = found.rule.first_factor is FirstFactor.NONE
+    held = [factors[name] for name in found.rule.methods if uniform or found.account.of(name)]
+    here = yield from place(request, settings, found.rule, held, found.facts.where)
     return Ceremony(request.session, found.uid, found.account, now, place=here)
 
 
-def find_rule(request: Request, settings: Settings) -> Steps[tuple[Rule, Origin | None]]:
-    """Sub-flow: the rule for a login, and where that comes from, if the rules wanted to know."""
-    facts = Facts(request.service, request.user, request.rhost, believed=request.peer_uid == 0)
+def find_rule(request: Request, settings: Settings, where: Origin | None = None) -> Steps[tuple[Rule, Facts]]:
+    """Sub-flow: the rule for a login, and what had to be known for that."""
+    facts = Facts(request.service, request.user, request.rhost, believed=request.peer_uid == 0, where=where)
     while isinstance(found := choose(settings.policy, settings.rules, facts), Missing):
         if found is Missing.GROUPS:
             facts = replace(facts, groups=(yield from _groups(request)))
         else:
             facts = replace(facts, where=(yield from _origin(request)))
-    return found, facts.where
+    return found, facts
 
 
 def place(

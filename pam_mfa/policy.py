@@ -12,8 +12,11 @@ from enum import Enum
 from .origin import Origin
 from .rules import NOT, FirstFactor, LocalKey, Match, Rule, Session, Unenrolled
 from .structure import structure
+from .throttle import Instant
 
 PUBLIC_KEY = b"publickey "
+DAY = 86400
+EPOCH = 719163  # date(1970, 1, 1).toordinal()
 
 
 class Missing(Enum):
@@ -72,10 +75,12 @@ class Decision:
     Args:
         entry: whether a factor has to be proven.
         reason: one word for the audit record.
+        days: for who gets in without a credential up to a date, how many days more.
     """
 
     entry: Entry
     reason: str
+    days: int | None = None
 
 
 MISSED = {"groups": Missing.GROUPS, "session": Missing.ORIGIN}
@@ -111,13 +116,16 @@ def conditions(match: Match, facts: Facts) -> Iterator[Condition]:
         yield Condition("session", (match.session.value,), holds)
 
 
-def decide(rule: Rule, known: bool, enrolled: bool, authinfo: tuple[bytes, ...] = ()) -> Decision:
+def decide(
+    rule: Rule, known: bool, enrolled: bool, authinfo: tuple[bytes, ...] = (), now: Instant | None = None
+) -> Decision:
     """The decision. An account that does not exist is never exempt, whatever the rule says.
 
     Args:
         known: the account that is entered, and whose factor it is, exist in the system's user database.
         enrolled: the store positively said that the latter has a credential (True) or none (False).
         authinfo: what sshd says that it has proven, believed only from root.
+        now: without it every date has passed.
     """
     if rule.first_factor is FirstFactor.PUBLICKEY and not any(line.startswith(PUBLIC_KEY) for line in authinfo):
         return Decision(Entry.REFUSE, "no_public_key")
@@ -125,6 +133,9 @@ def decide(rule: Rule, known: bool, enrolled: bool, authinfo: tuple[bytes, ...] 
         return Decision(Entry.EXEMPT, "exempt")
     if known and not enrolled and rule.unenrolled is Unenrolled.ALLOW:
         return Decision(Entry.EXEMPT, "unenrolled_allowed")
+    if known and not enrolled and rule.enrol_by is not None and now is not None:
+        days = rule.enrol_by.toordinal() - EPOCH - now.wall // DAY
+        return Decision(Entry.EXEMPT, "enrol_by", days) if days >= 0 else Decision(Entry.PROVE, "enrol_by_over")
     return Decision(Entry.PROVE, "enrolled" if enrolled else "unenrolled")
 
 

@@ -15,6 +15,7 @@ from .fields import Fields, given, join, quoted
 from .structure import structure
 
 if TYPE_CHECKING:
+    from datetime import date
     from ipaddress import IPv4Network, IPv6Network
 
 MAX_RULES = 256
@@ -26,7 +27,7 @@ POLICY = "policy"
 MAPPED = "::ffff:0:0/96"  # IPv4 addresses in IPv6 (RFC 4291 section 2.5.5.2); they are matched as IPv4
 MATCH_KEYS = ("services", "users", "groups", "networks", "session")
 TERM_KEYS = (
-    "methods", "exempt", "unenrolled", "user_verification", "local_key", "subject", "first_factor",
+    "methods", "exempt", "unenrolled", "enrol_by", "user_verification", "local_key", "subject", "first_factor",
 )  # fmt: skip
 
 
@@ -104,6 +105,7 @@ class Rule:
         methods: names of factors, the preferred one first.
         exempt: nothing is asked.
         unenrolled: what becomes of users without a credential.
+        enrol_by: until the end of that day (UTC) they get in, and are told how long.
         user_verification, local_key, subject, first_factor: see there.
         name: its title, or its place in the file.
         match: whom it is for.
@@ -116,6 +118,7 @@ class Rule:
     exempt: bool = False
     subject: Subject = Subject.USER
     first_factor: FirstFactor = FirstFactor.STACK
+    enrol_by: date | None = None
     name: str = POLICY
     match: Match = Match()
 
@@ -163,6 +166,7 @@ class RuleFields(Fields):
             exempt=given(table, "exempt", self.truth, False, path),
             subject=given(table, "subject", self.choice, base.subject, path),
             first_factor=given(table, "first_factor", self.choice, base.first_factor, path),
+            enrol_by=given(table, "enrol_by", self.day, base.enrol_by, path),
             name=name,
             match=match or Match(),
         )

@@ -24,15 +24,17 @@ STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
 HELPERS = ("pam-mfa-password", "pam-mfa-device", "pam-mfa-verify")  # services that start when somebody asks
 SOCKETS = [f"{name}.socket" for name in ("pam-mfad-priv", "pam-mfad-user", "pam-mfad-manage", *HELPERS)]
+RESCUER = "pam-mfa-try.service"  # takes back, after a reboot, what was being tried
 COMMAND = "/usr/bin/pam-mfa"
 DOCTOR_FINE, DOCTOR_WARNS = 0, 6
 NEXT = """
 Nobody is asked for anything yet. Next:
   1. Everybody named above runs: pam-mfa enroll
-  2. Keep a root shell open, and add below "@include common-auth" in /etc/pam.d/sudo and /etc/pam.d/sudo-i
-     (sudo -i has a file of its own), or in /etc/pam.d/sshd:
+  2. Run, as root: pam-mfa try enable sudo
+     That adds below "@include common-auth" in /etc/pam.d/sudo and /etc/pam.d/sudo-i (sudo -i has a file of its own):
        auth [success=ok ignore=ignore default=die] pam_mfa.so
-  3. Try it from another terminal (pam-mfa test sudo; sudo -k true), then run: pam-mfa doctor"""
+     and takes it back after five minutes, unless you confirm it.
+  3. Confirm it in another terminal: sudo pam-mfa try confirm; then run: pam-mfa doctor"""
 
 
 def systemd_runs() -> bool:
@@ -109,7 +111,7 @@ def start() -> bool:
         return True
     run(["systemctl", "daemon-reload"], "systemd did not take the units, see above")
     run(["systemctl", "enable", "--quiet", "--now", *SOCKETS], "the sockets did not start, see above")
-    run(["systemctl", "enable", "--quiet", "pam-mfad.service"], "the service cannot be enabled, see above")
+    run(["systemctl", "enable", "--quiet", "pam-mfad.service", RESCUER], "a service cannot be enabled, see above")
     for name in HELPERS:
         run(["systemctl", "try-restart", f"{name}.service"], f"{name} did not restart: journalctl -u {name}")
     run(["systemctl", "restart", "pam-mfad.service"], "the service did not start: journalctl -u pam-mfad")

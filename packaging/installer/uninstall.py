@@ -11,12 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from files import remove
 from steps import LIB, StepFailed, report, run
-from system import ACCOUNTS, HELPERS, KEY, RUN, SOCKETS, STATE, exists, runs_by_hand, systemd_runs
+from system import ACCOUNTS, HELPERS, KEY, RESCUER, RUN, SOCKETS, STATE, exists, runs_by_hand, systemd_runs
 from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, UNITS, module_path, shipped
 
 MODULE = "pam_mfa.so"
 PAM_PLACES = ("/etc/pam.conf", "/etc/pam.d", "/usr/lib/pam.d")
-SERVICES = ("pam-mfad.service", *(f"{name}.service" for name in HELPERS))
+SERVICES = ("pam-mfad.service", RESCUER, *(f"{name}.service" for name in HELPERS))
+TRYOUT = Path("/var/lib/pam-mfa-try")
 
 
 def options() -> argparse.Namespace:
@@ -57,7 +58,7 @@ def take_away() -> None:
     """Remove the files. Raises StepFailed."""
     own_service = [OWN_SERVICE] if is_as_shipped(OWN_SERVICE) else []
     files = [module_path(), COMMAND, *shipped().values(), *own_service]
-    gone = [path for path in [*files, LIB, RUN] if remove(path)]
+    gone = [path for path in [*files, LIB, RUN, TRYOUT] if remove(path)]
     if systemd_runs():
         run(["systemctl", "daemon-reload"], "systemd did not forget the units, see above")
     report("files", f"{len(gone)} removed" if gone else "there were none")
@@ -84,6 +85,10 @@ def uninstall(purged: bool) -> None:
     if users := users_of_module():
         named = "".join(f"\n  {path}" for path in users)
         raise StepFailed(f"without {MODULE} these would let nobody in; take its line out of them first:{named}")
+    if (TRYOUT / "pending.json").exists():
+        raise StepFailed(
+            "something is being tried, and would be taken back: pam-mfa try confirm, or pam-mfa try rollback"
+        )
     stop()
     take_away()
     if purged:

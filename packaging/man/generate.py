@@ -86,6 +86,8 @@ TERM_KEYS = {
     "methods": ("The factors that are offered, the preferred one first.", list(Rule().methods)),
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
     "exempt": ("Nothing is asked. Of [policy] alone: no rule inherits it.", "false"),
+    "enrol_by": ("A date, for example 2030-12-31: until the end of that day (UTC) users without any credential get in, "
+                 "and are told how many days are left; from then on unenrolled counts.", "none"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
                           '"preferred" (where the key can) or "discouraged" (a touch is enough).',
                           Rule().user_verification),
@@ -135,12 +137,12 @@ def command_page() -> str:
 
 
 def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[click.Command, str]]:
-    """Every command with the words that call it; a group of commands stands for its own."""
+    """Every command with the words that call it, but for hidden ones; a group of commands stands for its own."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, click.Context(command), f"{path}{name} ")
-        elif command is not None:
+        elif command is not None and not command.hidden:
             yield command, f"{path}{name}"
 
 

@@ -26,7 +26,7 @@ MEANING = {
     Exit.REFUSED: "refused: not proven, or not allowed",
     Exit.NOT_FOUND: "no such credential, user or PAM service",
     Exit.UNAVAILABLE: "pam-mfa does not answer, or cannot use its store",
-    Exit.WARNINGS: "doctor: warnings only",
+    Exit.WARNINGS: "doctor: warnings only; policy check: something is odd",
     Exit.WRONG: "doctor: something is wrong",
     Exit.ABORTED: "aborted by the user",
 }

@@ -19,10 +19,12 @@ from .credentials import list_credentials, recovery, remove, rename
 from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
+from .explain import explain
 from .imports import import_keys
 from .key import key
 from .paths import Paths
 from .plain import one_line
+from .policy import policy
 from .settings import config
 from .trial import trial
 from .tryout.commands import trying
@@ -50,7 +52,7 @@ def version(call: Call) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
-    trying, config,
+    explain, policy, trying, config,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

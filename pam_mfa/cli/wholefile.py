@@ -57,7 +57,7 @@ def read(path: Path) -> Whole | None:
         kind = FORMS.get(stat.S_IFMT(found.st_mode), Kind.OTHER)
         content = _content(path, kind)
         attributes = _attributes(path) if kind is not Kind.OTHER else {}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return Whole(kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, attributes, content)
 

@@ -15,9 +15,9 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     """All factors, in the order in which they are offered to somebody who enrols.
 
     Args:
-        mac: keyed hash for codes that are stored hashed.
+        mac: keyed hash: for codes that are stored hashed, and for what is asked of those who have no key.
     """
-    factors: tuple[Factor, ...] = (Fido2(), Smartcard(), Totp(), Recovery(mac))
+    factors: tuple[Factor, ...] = (Fido2(mac), Smartcard(), Totp(), Recovery(mac))
     return {factor.name: factor for factor in factors}
 
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from ..config import Fido2, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect, read
 from ..outcome import Proof
-from ..rules import Rule
+from ..rules import FirstFactor, Rule
 from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, FindOwners, Tried, Use
 from ..structure import field, replace, structure
-from ..throttle import Instant, Standing, Tally, standing
+from ..throttle import Instant, Standing, Tally, remaining, standing
 
 MAX_TRIES = 3
 DEFAULT_RULE, DEFAULT_FIDO2, DEFAULT_SMARTCARD = Rule(), Fido2(), Smartcard()
@@ -37,6 +37,11 @@ class Place:
     rule: Rule = DEFAULT_RULE
     fido2: Fido2 = DEFAULT_FIDO2
     smartcard: Smartcard = DEFAULT_SMARTCARD
+
+    @property
+    def uniform(self) -> bool:
+        """Whether nothing was proven before us: then no word may depend on the account."""
+        return self.rule.first_factor is FirstFactor.NONE
 
     @property
     def rp_id(self) -> str:
@@ -172,6 +177,28 @@ def comparable(ceremony: Ceremony, factor: str) -> bool:
     if state is not Standing.OPEN:
         ceremony.reason = state.value
     return state is Standing.OPEN
+
+
+def waits(ceremony: Ceremony, factors: Iterable[str]) -> str:
+    """What a user who waits is told inside the prompt, "" where nothing is to be told.
+
+    Strangers learn of no wait: neither where nothing was proven before us, nor of an account that cannot get in.
+    """
+    if ceremony.place.uniform or ceremony.uid is None:
+        return ""
+    told, now = [], ceremony.now()
+    for name in filter(ceremony.account.of, factors):
+        tally = _tally(ceremony, name)
+        if standing(tally, now) is Standing.WAITING:
+            told.append(f"{name} counts again in {duration(remaining(tally, now))}")
+        elif standing(tally, now) is Standing.DISABLED:
+            told.append(f"{name} is locked until an administrator unlocks it")
+    return f"Too many wrong answers: {', '.join(told)}. " if told else ""
+
+
+def duration(seconds: int) -> str:
+    """A time to wait in few words, never less than it is: "30 s", "8 min"."""
+    return f"{seconds} s" if seconds < 120 else f"{-(-seconds // 60)} min"
 
 
 def settle(

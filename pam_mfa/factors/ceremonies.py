@@ -27,7 +27,7 @@ from ..outcome import Proof
 from ..store.base import Count, Credential
 from ..structure import replace, structure
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
-from .base import Ceremony, Enrolment, Made, Place, comparable, other_owner, settle
+from .base import Ceremony, Enrolment, Made, Place, comparable, other_owner, settle, waits
 from .challenge import challenge
 from .dialogue import HALF, NOT_ACCEPTED, WORDS, Cue, Dialogue
 from .fido2 import Material, credential_name
@@ -68,16 +68,21 @@ class Question:
         held: the credentials that may answer, by credential id.
         verification: whether the user has to be verified.
         place: by whose rules.
+        decoy: what is asked for where there are none.
     """
 
     hash: bytes
     held: Mapping[bytes, tuple[Credential, Material]]
     verification: Verification
     place: Place
+    decoy: Material | None = None
 
     def request(self) -> Assert:
         """For the device service."""
-        wanted = tuple(Wanted(m.rp_id, m.credential_id) for _, m in self.held.values())
+        materials = [material for _, material in self.held.values()]
+        if not materials and self.decoy is not None:
+            materials = [self.decoy]
+        wanted = tuple(Wanted(m.rp_id, m.credential_id) for m in materials)
         return Assert(self.hash, wanted, self.verification, REQUEST_SECONDS)
 
     def check(self, reply: Asserted) -> tuple[Credential, Count]:
@@ -98,17 +103,24 @@ class Question:
         demand(not head.synced or self.place.fido2.synced is Synced.ALLOW, "synced")
 
 
-def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
-    """Flow to a proof by the first key whose answer verifies, or None; then no key blinks any more."""
+def prove(ceremony: Ceremony, factor: str, decoy: Material) -> Steps[Proof | None]:
+    """Flow to a proof by the first key whose answer verifies, or None; then no key blinks any more.
+
+    Args:
+        decoy: what is asked for where the account has none.
+    """
     pairs = [(c, Material.unpack(c.material)) for c in ceremony.account.of(factor)[:MAX_CREDENTIALS]]
     place = ceremony.place
     question = Question(
         challenge(place, ceremony.session),
         {material.credential_id: (credential, material) for credential, material in pairs},
-        _verification(place, [material for _, material in pairs]),
+        _verification(place, [material for _, material in pairs] or [decoy]),
         place,
+        decoy,
     )
-    labels = {material.credential_id: credential.label for credential, material in pairs}
+    labels = {} if place.uniform else {material.credential_id: credential.label for credential, material in pairs}
+    if waiting := waits(ceremony, [factor]):
+        yield from warn(waiting.strip())
     dialogue = Dialogue(question.request(), PROVE, labels, ceremony.now)
     proof = yield from _first(ceremony, factor, question, dialogue)
     yield from hang_up()

@@ -5,23 +5,23 @@ from __future__ import annotations
 from ..conversation import Steps, ask, tell
 from ..outcome import Proof
 from ..store.base import Credential, Use
-from .base import Ceremony, CodeFactor, comparable, settle
+from .base import Ceremony, CodeFactor, comparable, settle, waits
 
 PROMPT = "Verification code: "
-# The same words whatever was wrong: before the first factor has passed nobody learns who is enrolled.
-AGAIN = "Not accepted (each code works once). Verification code: "
+# The same words whatever was wrong: nobody learns who is enrolled.
+REFUSED = "Not accepted (each code works once). "
 
 
 def prove(ceremony: Ceremony, factors: tuple[CodeFactor, ...]) -> Steps[Proof | None]:
     """Flow: ask until an answer is right or the tries are spent; None when they are."""
-    prompt = PROMPT
+    lead = ""
     while ceremony.tries > 0:
         ceremony.tries -= 1
-        answer = yield from ask(prompt)
+        answer = yield from ask(f"{lead}{waits(ceremony, (factor.name for factor in factors))}{PROMPT}")
         proof = yield from _judge(ceremony, factors, answer)
         if proof is not None:
             return proof
-        prompt = AGAIN
+        lead = REFUSED
     return None
 
 

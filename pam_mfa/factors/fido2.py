@@ -7,7 +7,7 @@ login by code imports this file alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..outcome import Proof
 from ..store.base import Credential
 from ..structure import field, structure
 from ..throttle import Instant
-from .base import Ceremony, Enrolment, Made
+from .base import Ceremony, Enrolment, Made, Place
 
 FORM = 1
 TRANSPORTS = {1: "usb", 2: "nfc"}  # devices/base.py
@@ -102,13 +102,25 @@ class Fido2:
 
     name = "fido2"
 
+    def __init__(self, mac: Callable[[bytes], bytes]) -> None:
+        self._mac = mac
+
     def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
-        """Flow: have one of the account's keys sign. Nothing is said to whoever has none, or is not at this host."""
-        if not ceremony.account.of(self.name) or not ceremony.place.local:
+        """Flow: have one of the account's keys sign. Nothing is said to whoever is not at this host.
+
+        Nor to who has none; but where nothing was proven before, a key that does not exist is asked for.
+        """
+        place = ceremony.place
+        if not place.local or not (ceremony.account.of(self.name) or place.uniform):
             return None
         from . import ceremonies
 
-        return (yield from ceremonies.prove(ceremony, self.name))
+        return (yield from ceremonies.prove(ceremony, self.name, self._decoy(place)))
+
+    def _decoy(self, place: Place) -> Material:
+        """Always the same one for a name, or its changing would tell."""
+        name = f"{place.host}\0{place.user}".encode(errors="surrogateescape")
+        return Material(place.rp_id, self._mac(b"decoy 1" + name) + self._mac(b"decoy 2" + name), b"", bytes(16))
 
     def enrol(self, enrolment: Enrolment) -> Steps[Made]:
         """Flow: have a key make a credential, then sign with it, before it counts."""

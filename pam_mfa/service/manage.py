@@ -30,6 +30,7 @@ from ..conversation import (
 )
 from ..enroll import Caller, Desk, enroll
 from ..errors import AbortedError, ConfigError, PamMfaError, PeerFull, ProtocolError, RefusedError
+from ..explain import explain
 from ..outcome import Outcome
 from ..store.base import Attempt
 from ..structure import replace
@@ -51,6 +52,7 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "devices": keys.devices,
     "check_import": importing.check_import,
     "import": importing.apply_import,
+    "explain": explain,
 }
 # What leaves an audit record: everything that changes something.
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})

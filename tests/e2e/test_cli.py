@@ -83,10 +83,10 @@ def test_root_without_a_service(machine: Machine) -> None:
 
 def test_doctor_on_a_fresh_installation(machine: Machine) -> None:
     machine.service.start()
-    machine.write("/etc/pam.d/demo", DEMO)
+    machine.write("/etc/pam.d/demo", f"@include common-auth\n{DEMO}")
     found = records_of_doctor(machine, Exit.WARNINGS)
     assert {each["subject"] for each in found if each["severity"] != "ok"} <= {"cards", "clock"}
-    machine.write("/etc/pam.d/demo", DEMO.replace("default=die", "default=ignore"))
+    machine.write("/etc/pam.d/demo", f"@include common-auth\n{DEMO}".replace("default=die", "default=ignore"))
     found = records_of_doctor(machine, Exit.WRONG)
     assert {each["subject"] for each in found if each["severity"] == "bad"} == {"pam demo"}
 

@@ -79,7 +79,7 @@ class TestWithSystemd:
 
     def test_units_are_well_formed(self, installed: Installed) -> None:
         units = sorted(path.name for path in (PROJECT / "packaging/systemd").iterdir())
-        assert len(units) == 10
+        assert len(units) == 11
         done = installed.run(["systemd-analyze", "verify", *units])
         assert done.stdout + done.stderr == ""
 

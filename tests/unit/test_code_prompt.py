@@ -8,9 +8,10 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account, code_a
 from pam_mfa.conversation import Aborted, Answer, Committed, Expired
 from pam_mfa.errors import AbortedError, DeadlineError, ProtocolError, StoreError, StoreMissing
 from pam_mfa.factors import code
-from pam_mfa.factors.base import MAX_TRIES, Ceremony, CodeFactor, comparable, settle
+from pam_mfa.factors.base import MAX_TRIES, Ceremony, CodeFactor, Place, comparable, settle
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Proof
+from pam_mfa.rules import FirstFactor, Rule
 from pam_mfa.store.base import DECOY_UID, Account, Advance, Attempt, Tried
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
@@ -18,6 +19,7 @@ TOTP, RECOVERY = FACTORS["totp"], FACTORS["recovery"]
 BOTH: tuple[CodeFactor, ...] = (TOTP, RECOVERY)  # type: ignore[assignment]
 CODES = [char * 24 for char in "ABCDEFGHJK"]
 PHONE = totp()
+AGAIN = code.REFUSED + code.PROMPT
 WRONG = wrong_for(PHONE, Clock()())
 RIGHT = code_at(PHONE, Clock()())
 
@@ -38,11 +40,61 @@ def prove(of: Account, *answers: str, factors: tuple[CodeFactor, ...] = BOTH) ->
 
 def test_the_words_are_printable_ascii_and_the_same_whatever_was_wrong() -> None:
     _, world, _ = prove(account(PHONE, recovery(CODES)), WRONG, "Z" * 24, "nonsense")
-    assert world.asked == [code.PROMPT, code.AGAIN, code.AGAIN]
+    assert world.asked == [code.PROMPT, AGAIN, AGAIN]
     assert world.told == []
     for text in world.asked:
         assert text.isascii()
         assert text.isprintable()
+
+
+TOO_MANY = "Too many wrong answers: "
+LOCKED = "totp is locked until an administrator unlocks it"
+
+
+@pytest.mark.parametrize(
+    ("failures", "seconds", "told"),
+    [
+        (FREE, 0, ""),
+        (FREE + 1, 0, f"{TOO_MANY}totp counts again in 30 s. "),
+        (FREE + 1, 29, f"{TOO_MANY}totp counts again in 1 s. "),
+        (FREE + 1, 30, ""),
+        (FREE + 3, 0, f"{TOO_MANY}totp counts again in 2 min. "),
+        (FREE + 3, 1, f"{TOO_MANY}totp counts again in 119 s. "),
+        (LIMIT - 1, 1, f"{TOO_MANY}totp counts again in 60 min. "),
+        (LIMIT, 9999, f"{TOO_MANY}{LOCKED}. "),
+    ],
+)
+def test_whoever_has_proven_a_first_factor_is_told_how_long_to_wait(failures: int, seconds: int, told: str) -> None:
+    of = account(PHONE, failures=failures, last=Clock()())
+    clock = Clock()
+    clock.sleep(seconds)
+    for first, expected in ((FirstFactor.STACK, told), (FirstFactor.PUBLICKEY, told), (FirstFactor.NONE, "")):
+        world = World(Memory(of), [""] * MAX_TRIES)
+        one = Ceremony(SESSION, ALICE, of, clock, place=Place(rule=Rule(first_factor=first)))
+        world.run(code.prove(one, BOTH))
+        assert world.asked[0] == f"{expected}{code.PROMPT}"
+        assert first is not FirstFactor.NONE or world.asked == [code.PROMPT, AGAIN, AGAIN]
+
+
+def test_a_wait_that_begins_now_is_told_at_once_and_others_are_not_concerned() -> None:
+    of = account(PHONE, recovery(CODES), failures=FREE)
+    _, world, _ = prove(of, WRONG, CODES[0])
+    assert world.asked == [code.PROMPT, f"{code.REFUSED}{TOO_MANY}totp counts again in 30 s. {code.PROMPT}"]
+
+
+def test_every_factor_of_the_prompt_is_told_of_and_no_other() -> None:
+    of = account(PHONE, recovery(CODES), failures=FREE + 1, last=Clock()())
+    _, world, _ = prove(of, "", "", "")
+    assert world.asked[0].startswith(f"{TOO_MANY}totp counts again in 30 s, recovery counts again in 30 s. ")
+    _, world, _ = prove(of, "", "", "", factors=(RECOVERY,))  # type: ignore[arg-type]
+    assert world.asked[0].startswith(f"{TOO_MANY}recovery counts again in 30 s. ")
+
+
+def test_nobody_is_told_of_an_account_that_cannot_get_in() -> None:
+    of = account(PHONE, failures=FREE + 1, last=Clock()())
+    world = World(Memory(of), [""] * MAX_TRIES)
+    world.run(code.prove(ceremony(of, uid=None), BOTH))
+    assert world.asked == [code.PROMPT, AGAIN, AGAIN]
 
 
 @pytest.mark.parametrize("place", range(MAX_TRIES))
@@ -150,7 +202,7 @@ def test_whoever_fails_into_a_wait_goes_on_as_a_stranger_would() -> None:
 def test_a_wait_that_ends_while_its_user_types_is_no_failure() -> None:
     """An answer that was not compared is never counted, even if it could be by the time it is recorded."""
     of = account(PHONE, failures=FREE + 1, last=Clock()())
-    moments = iter([Clock().wall + 29, *[Clock().wall + 31] * 20])
+    moments = iter([Clock().wall + 29, Clock().wall + 29, *[Clock().wall + 31] * 20])
     store = Memory(of)
 
     def now() -> object:

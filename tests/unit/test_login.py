@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import date
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ from flows import (
     totp,
     wrong_for,
 )
-from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
@@ -49,10 +47,9 @@ from pam_mfa.conversation import (
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
-from pam_mfa.rules import Match, Rule, Unenrolled
+from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
-from pam_mfa.store.base import DECOY_UID, Account, Attempt, Remove, Tried
-from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.store.base import DECOY_UID, Account, Tried
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
 PHONE = totp()
@@ -143,6 +140,31 @@ def test_the_unenrolled_are_let_by_only_where_that_is_allowed() -> None:
     assert run(World(Memory()), rule=ALLOW) == Verdict(Outcome.EXEMPT, "unenrolled_allowed")
     assert run(World(Memory(), ["", "", ""])) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
     assert run(World(Memory(account(PHONE)), [WRONG] * 3), rule=ALLOW).outcome is Outcome.TRIES_SPENT
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        (date(2023, 11, 14), "(today is the last day; "),
+        (date(2023, 11, 15), "(1 day is left; "),
+        (date(2023, 12, 14), "(30 days are left; "),
+    ],
+)
+def test_up_to_a_date_the_unenrolled_get_in_and_are_told(day: date, told: str) -> None:
+    world = World(Memory())
+    assert run(world, rule=Rule(enrol_by=day)) == Verdict(Outcome.EXEMPT, "enrol_by")
+    assert told in world.told[0]
+    world = World(Memory())
+    assert run(world, rule=Rule(enrol_by=day, first_factor=FirstFactor.NONE)).outcome is Outcome.EXEMPT
+    assert world.told == []
+
+
+def test_from_the_next_day_on_they_do_not() -> None:
+    world = World(Memory(), [""] * 3)
+    assert run(world, rule=Rule(enrol_by=date(2023, 11, 13))) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
+    for problem in (StoreError("x"), StoreMissing("x")):  # F03
+        world = World(Memory(broken=problem))
+        assert run(world, rule=Rule(enrol_by=date(2099, 1, 1))).outcome is Outcome.UNAVAILABLE
 
 
 @pytest.mark.parametrize("rule", [Rule(), ALLOW, RESCUE, Rule(exempt=True, match=Match(users=("mallory",)))])
@@ -251,6 +273,9 @@ STORIES = {
     "group": Story(Outcome.EXEMPT, [account(PHONE)], request(ALICE), RESCUE),
     "unenrolled": Story(Outcome.EXEMPT, rule=ALLOW),
     "device": Story(Outcome.GRANTED, [KEYED], rule=KEY_FIRST, device=[DeviceTouch(), DeviceReply(key().material)]),
+    "caller": Story(
+        Outcome.GRANTED, [account(PHONE)], Request(SESSION, 0, "su", "bob", BOB, "alice"), Rule(subject=Subject.CALLER)
+    ),
     "no device": Story(Outcome.GRANTED, [KEYED], rule=KEY_FIRST, device=[DeviceTouch(), Skipped()]),
 }
 EVENTS: list[Any] = [
@@ -304,7 +329,7 @@ EXCEPTIONS: list[BaseException] = [
     AttributeError("granted"),
 ]
 # Where such an event leads on as the story goes: it is asked for there, and its content is as good as the right one.
-HARMLESS = {("Tell", "Shown"), ("Wait", "DeviceTouch")}
+HARMLESS = {("Tell", "Shown"), ("About", "Shown"), ("Wait", "DeviceTouch")}
 
 
 def spots() -> Iterator[tuple[str, int, str]]:
@@ -332,68 +357,3 @@ def test_an_account_that_is_not_the_one_asked_for_lets_nobody_in() -> None:
     store = Memory(account(PHONE), account(bobs, uid=BOB))
     world = World(store, [code_at(bobs, NOW)] * 3, instead={0: Found(account(bobs, uid=BOB))})
     assert run(world).outcome is Outcome.TRIES_SPENT
-
-
-# ------------------------------------------------------------------------------------------- uniformity
-
-PEOPLE = {"wrong": ALICE, "unenrolled": 1002, "waiting": 1003, "disabled": 1004, "unknown": None, "into a wait": 1005}
-
-
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[SqliteStore]:
-    """A real store with somebody in every state."""
-    store = SqliteStore(make(tmp_path / "state"), SEALER)
-    for name, uid in PEOPLE.items():
-        if uid is None or name == "unenrolled":
-            continue
-        enrol(store, totp(name, uid, name), recovery([f"{n}{uid:<023}" for n in range(10)], uid, name))
-        failures = {"waiting": FREE + 1, "disabled": LIMIT, "into a wait": FREE}.get(name, 0)
-        clock = Clock(boot=0, wall=NOW.wall - LIMIT * 4000)
-        for number in range(failures):
-            clock = Clock() if number + 1 == failures else Clock(clock.wall + 4000, clock.boot + 4000, "other")
-            do(store, Attempt(uid, "totp", None, clock()))
-    yield store
-    discard(store)
-
-
-def look(store: SqliteStore, name: str, answers: list[str]) -> list[tuple[Any, ...]]:
-    """Everything a stranger sees of a login, and how many rows each answer changes in the store."""
-    uid = PEOPLE[name]
-    world = World(store, answers, names={})
-    real, seen = world._do, []
-
-    def do_and_count(want: Any) -> Response:
-        before = store._db.total_changes if store._db else 0
-        response = real(want)
-        assert store._db
-        text = getattr(want, "text", "")
-        seen.append((type(want).__name__, text, store._db.total_changes - before))
-        return response
-
-    world._do = do_and_count  # type: ignore[method-assign]
-    with contextlib.suppress(StopIteration):
-        verdict = world.run(login(request(0, name, uid), Settings(), FACTORS, Clock()))
-    seen.append((verdict.outcome.name, "", 0))
-    return seen
-
-
-@pytest.mark.parametrize("answers", [[WRONG] * 3, ["", "x", WRONG], ["é" * 200] * 3])
-def test_a_stranger_cannot_tell_who_is_enrolled_waits_or_exists(town: SqliteStore, answers: list[str]) -> None:
-    """R09: the same wants, the same words, as many rows written, the same outcome."""
-    seen = {name: look(town, name, answers) for name in PEOPLE}
-    expected = seen["wrong"]
-    assert [kind for kind, _, _ in expected] == ["Read", *["AskSecret", "Commit"] * 3, "TRIES_SPENT"]
-    assert [changes for kind, _, changes in expected if kind == "Commit"] == [1, 1, 1]
-    for name, one in seen.items():
-        assert one == expected, name
-
-
-def test_a_right_code_does_not_shine_through_either(town: SqliteStore) -> None:
-    for name in ("waiting", "disabled", "unknown", "unenrolled"):
-        assert look(town, name, [RIGHT] * 3) == look(town, "wrong", [WRONG] * 3)
-
-
-def test_the_account_of_the_real_store_goes_with_its_last_credential(town: SqliteStore) -> None:
-    for credential in (totp("wrong").id, "c0de" * 8):
-        assert do(town, Remove(ALICE, credential)) == (True,)
-    assert look(town, "wrong", [RIGHT] * 3)[-1][0] == "TRIES_SPENT"

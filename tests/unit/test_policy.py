@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -14,6 +15,7 @@ from pam_mfa.origin import Origin
 from pam_mfa.policy import Condition, Decision, Entry, Facts, Missing, choose, conditions, decide, may_use
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Unenrolled
 from pam_mfa.structure import replace
+from pam_mfa.throttle import Instant
 
 ALICE = Facts("sshd", "alice", "192.0.2.7", True, frozenset({"alice", "staff"}), Origin.REMOTE)
 POLICY = Rule()
@@ -209,6 +211,38 @@ def test_the_whole_table(rule: Rule, known: bool, enrolled: bool, lines: tuple[b
         assert decision == Decision(Entry.EXEMPT, "unenrolled_allowed")
     else:
         assert decision == Decision(Entry.PROVE, "enrolled" if enrolled else "unenrolled")
+
+
+def at(day: date, second: int = 0) -> Instant:
+    midnight = datetime.combine(day, time(), UTC)
+    return Instant(int(midnight.timestamp()) + second, 5000, "boot")
+
+
+BY = date(2030, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("now", "days"),
+    [
+        (at(date(2030, 12, 1)), 30),
+        (at(BY - timedelta(1), 86399), 1),
+        (at(BY), 0),
+        (at(BY, 86399), 0),
+        (at(BY, 86400), None),
+        (at(date(2031, 6, 1)), None),
+        (None, None),  # nobody knows what day it is
+    ],
+)
+def test_up_to_a_date_the_unenrolled_get_in(now: Instant | None, days: int | None) -> None:
+    rule = Rule(enrol_by=BY)
+    decision = decide(rule, True, False, (), now)
+    if days is None:
+        assert decision.entry is Entry.PROVE
+    else:
+        assert decision == Decision(Entry.EXEMPT, "enrol_by", days)
+    assert decide(rule, True, True, (), now).entry is Entry.PROVE
+    assert decide(rule, False, False, (), now).entry is Entry.PROVE
+    assert decide(replace(rule, first_factor=FirstFactor.PUBLICKEY), True, False, (), now).entry is Entry.REFUSE
 
 
 @pytest.mark.parametrize("line", [b"publickey", b"Publickey x", b" publickey x", b"keyboard-interactive/pam", b""])

@@ -8,7 +8,7 @@ from ...config import Settings, load
 from ...errors import ConfigError
 from ...factors import registry
 from ...policy import Facts, conditions
-from ...rules import FirstFactor, Rule
+from ...rules import FirstFactor, Rule, Unenrolled
 from .. import paths
 from ..pamfiles import Line
 from ..paths import Paths
@@ -27,20 +27,29 @@ def settings(where: Paths) -> Settings | None:
         return None
 
 
-def asking(found: Settings, service: str) -> list[Rule]:
-    """The rules that may be chosen for somebody at a service, without those that ask for nothing."""
-    return [rule for rule in _possible(found, service) if not rule.exempt]
-
-
-def _possible(found: Settings, service: str) -> Iterator[Rule]:
+def possible(found: Settings, service: str) -> list[Rule]:
+    """The rules that may be chosen for somebody at a service."""
+    rules = []
     for rule in found.rules:
         of_rule = list(conditions(rule.match, Facts(service)))
         if any(each.key == "services" and not each.holds for each in of_rule):
             continue
-        yield rule
+        rules.append(rule)
         if all(each.key == "services" for each in of_rule):
-            return
-    yield found.policy
+            return rules
+    return [*rules, found.policy]
+
+
+def wanting_a_key(rules: list[Rule]) -> list[Rule]:
+    """Those that refuse whoever showed sshd no public key."""
+    return [rule for rule in rules if rule.first_factor is FirstFactor.PUBLICKEY]
+
+
+def letting_pass(rules: list[Rule], lines: tuple[Line, ...]) -> list[Rule]:
+    """Those that let some people in with nothing proven, as far as PAM knows."""
+    found = [rule for rule in rules if rule.exempt or rule.unenrolled is Unenrolled.ALLOW]
+    found = [rule for rule in found if rule.first_factor is not FirstFactor.PUBLICKEY]
+    return found if found and stacks.lets_anybody_pass(lines) else []
 
 
 def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[Finding]:
@@ -48,23 +57,34 @@ def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[
 
     Args:
         lines: of the auth stack, one of them ours.
-        rules: as `asking` gives them.
+        rules: that may be chosen.
     """
-    subject = f"pam {service}"
-    trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK]
+    yield from _open(service, lines, rules) if service != SSHD else ()  # sshd.py knows what else sshd asks for
+    trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK and not rule.exempt]
     why = stacks.unproven(lines) if trusting else ""
     if why:
         yield warn(
-            subject,
+            f"pam {service}",
             f'{why}, but {named(trusting)} says first_factor = "stack": strangers can use up a user\'s tries',
             _fix(service),
         )
-    wrong = [rule for rule in rules if rule.first_factor is FirstFactor.PUBLICKEY and service != SSHD]
+    wrong = wanting_a_key(rules) if service != SSHD else []
     if wrong:
         yield bad(
-            subject,
+            f"pam {service}",
             f'{named(wrong)} says first_factor = "publickey", which only sshd can show: every login is refused',
             f'give {service} a rule with first_factor = "stack" {SETTINGS}',
+        )
+
+
+def _open(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[Finding]:
+    passing = letting_pass(rules, lines)
+    if passing:
+        place = next(filter(stacks.ours, lines)).place
+        yield bad(
+            f"pam {service}",
+            f"{place}: nothing else asks for anything, so whom {named(passing)} lets pass gets in with nothing proven",
+            f'put it behind a line that checks the password, or take exempt and unenrolled = "allow" out {SETTINGS}',
         )
 
 

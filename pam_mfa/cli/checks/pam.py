@@ -74,7 +74,7 @@ def _unproven(where: Paths, asking: list[str]) -> Iterator[Finding]:
     if found is None:
         return
     for service in asking:
-        yield from expected.judge(service, read_stacks(where, service)["auth"], expected.asking(found, service))
+        yield from expected.judge(service, read_stacks(where, service)["auth"], expected.possible(found, service))
 
 
 def _writers(where: Paths, asking: list[str]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..pamfiles import Unreadable
+from ..pamfiles import Line, Unreadable
 from ..paths import Paths
 from . import sshd_match, stacks
 from .finding import Finding, bad, ok, warn
@@ -31,10 +31,12 @@ class Wanted:
     Args:
         seconds: a login may take.
         public_key: in words, the rules that refuse a login that showed no public key; empty where none does.
+        passing: in words, the rules that let some people pass where PAM asks for nothing else.
     """
 
     seconds: int = LOGIN_SECONDS
     public_key: str = ""
+    passing: str = ""
 
 
 ORDINARY = Wanted()
@@ -47,16 +49,19 @@ def check(where: Paths) -> Iterator[Finding]:
     with contextlib.suppress(Unreadable):
         lines = read_stacks(where, SERVICE)["auth"] if SERVICE in services(where) else ()
         if any(map(stacks.ours, lines)):
-            yield from _examine(where, Wanted(stacks.seconds(SERVICE, lines), _public_key(where)))
+            yield from _examine(where, _wanted(where, lines))
 
 
-def _public_key(where: Paths) -> str:
-    from ...rules import FirstFactor
+def _wanted(where: Paths, lines: tuple[Line, ...]) -> Wanted:
     from . import expected
 
     found = expected.settings(where)
-    rules = expected.asking(found, SERVICE) if found else []
-    return expected.named([rule for rule in rules if rule.first_factor is FirstFactor.PUBLICKEY])
+    rules = expected.possible(found, SERVICE) if found else []
+    return Wanted(
+        stacks.seconds(SERVICE, lines),
+        expected.named(expected.wanting_a_key(rules)),
+        expected.named(expected.letting_pass(rules, lines)),
+    )
 
 
 def _examine(where: Paths, wanted: Wanted) -> Iterator[Finding]:
@@ -112,11 +117,16 @@ def judge(text: str, wanted: Wanted = ORDINARY) -> Iterator[Finding]:
     yield from _ways_round(settings)
     if wanted.public_key:
         yield from _key_first(settings, wanted.public_key)
+    if wanted.passing:
+        yield from _nothing_else(settings, wanted.passing)
 
 
 def _reach(settings: dict[str, str]) -> Iterator[Finding]:
     if settings.get("usepam") != "yes":
         yield bad("sshd", "UsePAM is off: PAM is never asked", f"set UsePAM yes {CONFIG}")
+    service = settings.get("pamservicename", SERVICE)  # since OpenSSH 10.0
+    if service != SERVICE:
+        yield bad("sshd", f"it asks the PAM service {service}, not {SERVICE}", f"take PAMServiceName out {CONFIG}")
     if settings.get("kbdinteractiveauthentication", settings.get("challengeresponseauthentication")) != "yes":
         yield bad(
             "sshd",
@@ -193,5 +203,16 @@ def _key_first(settings: dict[str, str], rules: str) -> Iterator[Finding]:
             yield warn(
                 "sshd",
                 f"a login by {','.join(chain)} is always refused: {rules} wants a public key first",
+                f"set {METHODS} {CONFIG}",
+            )
+
+
+def _nothing_else(settings: dict[str, str], rules: str) -> Iterator[Finding]:
+    """Ways to log in that ask PAM alone, where PAM asks for nothing of those whom a rule lets pass."""
+    for chain in _chains(settings) or [["keyboard-interactive"]]:
+        if {"keyboard-interactive", "password"}.issuperset(chain):
+            yield bad(
+                "sshd",
+                f"by {','.join(chain)} whom {rules} lets pass gets in with nothing proven",
                 f"set {METHODS} {CONFIG}",
             )

@@ -91,6 +91,17 @@ def unproven(lines: tuple[Line, ...]) -> str:
     return f"{lines[at].place}: it is reached also without a right password ({checks[-1].place})"
 
 
+def lets_anybody_pass(lines: tuple[Line, ...]) -> bool:
+    """Whether somebody whom our line lets pass unasked gets in with nothing proven at all."""
+
+    def answers(line: Line) -> Iterable[int]:
+        if ours(line) or line.name in SILENT:
+            return (IGNORE,)
+        return REFUSES if line.name in FIRST else CONSTANT.get(line.name, (SUCCESS, pamfiles.AUTH_ERR))
+
+    return any(end.ran and end.code == SUCCESS for end in run(lines, answers, ours))
+
+
 def seconds(service: str, lines: tuple[Line, ...]) -> int:
     """How long our line may take."""
     given = (argument.partition("=") for line in lines if ours(line) for argument in line.arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -67,7 +66,6 @@ def restore(saved: Saved) -> tuple[list[str], list[str]]:
             wholefile.remove(path)
         except OSError as error:
             failed.append(f"{path}: {error.strerror}")
-    os.sync()
     return failed, lacking
 
 

@@ -55,6 +55,8 @@ def confirm(where: Paths) -> None:
         tryout = _pending(where)
         if tryout.changed is None:
             raise RefusedError("refused", "the change is still being made; wait for its end, then log in afresh")
+        if tryout.left() <= 0:
+            raise RefusedError("refused", "its time is over, and it is taken back; pam-mfa try rollback does that now")
         if not freshness.somebody_got_in(tryout.changed, tryout.programs):
             raise RefusedError("refused", _how_to_confirm(tryout))
         record.forget(where, "confirmed", tryout.about)

@@ -53,7 +53,17 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
     "status": [SERVICE, ACCOUNT],
     "unlock": [{"kind": "unlocked", "tallies": 2, "marks": 0}],
     "accounts": [{"kind": "account", "uid": 1000, "name": "alice"}],
-}
+    "explain": [
+        {"kind": "rule", "name": "office", "holds": False, "conditions": [
+            {"key": "networks", "wanted": "192.0.2.0/24", "holds": False},
+            {"key": "groups", "wanted": "staff, !guests", "holds": None}]},
+        {"kind": "rule", "name": "policy", "holds": True, "conditions": []},
+        {"kind": "explained", "rule": "policy", "terms": {"methods": ["fido2", "totp"], "exempt": False},
+         "user": "root", "subject": "alice", "local": False, "entry": "prove", "reason": "enrolled",
+         "methods": {"fido2": "not at this host", "totp": "open"}, "sees": "Verification code: ",
+         "code": "PAM_SUCCESS"},
+    ],
+}  # fmt: skip
 
 
 def records_of(peer: Peer, request: dict[str, Any]) -> None:
@@ -89,6 +99,11 @@ COMMANDS = [
     (["status"], "status", {}),
     (["unlock", "root"], "unlock", {}),
     (["accounts"], "accounts", {}),
+    (
+        ["explain", "--service", "SU", "--ruser", "alice", "--tty", "tty1", "--session", "local"],
+        "explain",
+        {"service": "su", "rhost": "", "tty": "tty1", "ruser": "alice", "session": "local", "public_key": False},
+    ),
 ]
 
 
@@ -128,6 +143,18 @@ READS = {
     ],
     "unlock": ["Unlocked root."],
     "accounts": ["alice (uid 1000)"],
+    "explain": [
+        'rule "office": does not hold',
+        "  networks = 192.0.2.0/24: no",
+        "  groups = staff, !guests: not looked at",
+        "[policy]: holds",
+        "It says: methods = fido2, totp, exempt = false",
+        "Whose factor: alice's, who calls",
+        "  fido2: not at this host",
+        "  totp: can be used",
+        'root sees: "Verification code: "',
+        "PAM is told PAM_SUCCESS: after a right answer",
+    ],
 }  # fmt: skip
 
 

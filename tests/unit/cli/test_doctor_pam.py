@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_mfa.cli.checks import expected, pam
+from pam_mfa.cli.checks import expected, pam, rules as rules_check, sshd
 from pam_mfa.cli.checks.finding import Finding, Severity
 from pam_mfa.cli.checks.stacks import LINE, PERMIT
 from pam_mfa.cli.paths import Paths
@@ -146,7 +146,7 @@ def rules(*texts: str) -> str:
 def test_a_rule_that_believes_in_a_password_that_nobody_asks_for(system: Path, settings: str, names: str) -> None:
     write(system, "etc/pam.d/demo", f"{LINE}\n{PERMIT}\n")
     write(system, "etc/pam-mfa/config.toml", settings.replace("su*", "demo") if "'key'" in settings else settings)
-    (found,) = problems(pam.check(Paths(system)))
+    found = problems(pam.check(Paths(system)))[-1]
     assert (found.subject, found.severity) == ("pam demo", Severity.WARN)
     assert found.found.startswith(f"demo:1: nothing in front of it checks a password, but {names} says first_factor")
     assert 'first_factor = "none"' in found.fix
@@ -157,7 +157,6 @@ def test_a_rule_that_believes_in_a_password_that_nobody_asks_for(system: Path, s
     [
         UNPROVEN,
         rules("services = ['demo']\nfirst_factor = 'none'"),
-        rules("services = ['demo']\nexempt = true"),
         "no settings at all",
     ],
 )
@@ -190,6 +189,42 @@ def test_rules_are_tried_in_their_order(system: Path) -> None:
     )
     found = expected.settings(Paths(system))
     assert found
-    assert [rule.name for rule in expected.asking(found, "su")] == ["a", "b"]
-    assert [rule.name for rule in expected.asking(found, "sudo")] == ["a", "c"]
-    assert [rule.name for rule in expected.asking(found, "pam-mfa")] == ["1"]
+    assert [rule.name for rule in expected.possible(found, "su")] == ["a", "b"]
+    assert [rule.name for rule in expected.possible(found, "sudo")] == ["a", "c"]
+    assert [rule.name for rule in expected.possible(found, "pam-mfa")] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "term", ["exempt = true", "unenrolled = 'allow'", "unenrolled = 'allow'\nfirst_factor = 'none'"]
+)
+def test_who_is_let_pass_where_nothing_else_is_asked(system: Path, term: str) -> None:
+    write(system, "etc/pam.d/demo", f"{LINE}\n{PERMIT}\n")
+    write(system, "etc/pam-mfa/config.toml", rules(f"name = 'open'\nservices = ['demo']\n{term}"))
+    found = problems(pam.check(Paths(system)))[0]
+    assert (found.subject, found.severity) == ("pam demo", Severity.BAD)
+    assert 'whom rule "open" lets pass gets in with nothing proven' in found.found
+    write(system, "etc/pam.d/demo", f"@include common-auth\n{LINE}\n{PERMIT}\n")
+    assert problems(pam.check(Paths(system))) == []
+
+
+def test_at_sshd_others_may_ask(system: Path) -> None:
+    write(system, "etc/pam.d/sshd", f"{LINE}\n{PERMIT}\n")
+    write(system, "etc/pam-mfa/config.toml", rules("services = ['sshd']\nexempt = true"))
+    assert problems(pam.check(Paths(system))) == []
+    (lines,) = {pam.read_stacks(Paths(system), "sshd")["auth"]}
+    assert sshd._wanted(Paths(system), lines) == sshd.Wanted(90, "", 'rule "2"')
+    write(system, "etc/pam-mfa/config.toml", rules("services = ['sshd']\nexempt = true\nfirst_factor = 'publickey'"))
+    assert sshd._wanted(Paths(system), lines) == sshd.Wanted(90, 'rule "2"', "")
+    write(system, "etc/pam-mfa/config.toml", "broken")
+    assert sshd._wanted(Paths(system), lines) == sshd.ORDINARY
+
+
+def test_rules_that_are_odd_are_one_finding(system: Path) -> None:
+    assert [finding.found for finding in rules_check.check(Paths(system))] == ["1, nothing odd"]
+    odd = [f"name = '{name}'\nexempt = true\nmethods = ['totp']" for name in "abcd"]
+    write(system, "etc/pam-mfa/config.toml", rules(*odd))
+    (finding,) = rules_check.check(Paths(system))
+    assert (finding.severity, finding.fix) == (Severity.WARN, "run: pam-mfa policy check")
+    assert finding.found.endswith("themselves: a, b, c and 1 more")
+    write(system, "etc/pam-mfa/config.toml", "broken")
+    assert list(rules_check.check(Paths(system))) == []

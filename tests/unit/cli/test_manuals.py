@@ -68,6 +68,9 @@ def test_text_is_escaped(generate: ModuleType) -> None:
         ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
+        ("pam-mfa try ", {"run", "enable", "confirm", "rollback", "status"}),
+        ("pam-mfa try run --r", {"--rollback"}),
+        ("pam-mfa config ", {"get", "set", "validate", "edit"}),
         ("pam-mfa import pam-u2f --a", {"--apply", "--appid"}),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from .installed import write
 
 GOOD = {
     "usepam": "yes",
+    "pamservicename": "sshd",
     "kbdinteractiveauthentication": "yes",
     "passwordauthentication": "no",
     "pubkeyauthentication": "yes",
@@ -30,7 +32,7 @@ GOOD = {
 ANY = {"authenticationmethods": "any", "pubkeyauthentication": "no"}
 
 
-def judged(wanted: Wanted = sshd.ORDINARY, **settings: str) -> list[tuple[Severity, str]]:
+def judged(wanted: Wanted = sshd.ORDINARY, /, **settings: str) -> list[tuple[Severity, str]]:
     text = "".join(f"{key} {value}\n" for key, value in {**GOOD, **settings}.items())
     found = list(sshd.judge(text, wanted))
     assert all(finding.fix for finding in found)
@@ -45,6 +47,7 @@ def test_both_key_and_code() -> None:
     ("settings", "severity", "words"),
     [
         ({"usepam": "no"}, Severity.BAD, "UsePAM"),
+        ({"pamservicename": "ssh-of-mine"}, Severity.BAD, "the PAM service ssh-of-mine"),
         ({"kbdinteractiveauthentication": "no"}, Severity.BAD, "keyboard-interactive"),
         ({"logingracetime": "30"}, Severity.WARN, "LoginGraceTime"),
         ({"maxstartups": "3:30:60"}, Severity.WARN, "as soon as 3 users"),
@@ -110,6 +113,24 @@ def test_a_rule_that_wants_a_public_key_needs_sshd_to_ask_for_it_first(methods: 
     assert found == [
         (Severity.WARN, f'a login by {chain} is always refused: rule "ssh" wants a public key first')
         for chain in refused
+    ]
+
+
+@pytest.mark.parametrize(
+    ("methods", "open_ways"),
+    [
+        ("publickey,keyboard-interactive", []),
+        ("hostbased,keyboard-interactive", []),
+        ("keyboard-interactive:pam publickey,keyboard-interactive", ["keyboard-interactive"]),
+        ("password,keyboard-interactive", ["password,keyboard-interactive"]),
+        ("any", ["keyboard-interactive"]),
+    ],
+)
+def test_a_rule_that_lets_pass_needs_something_else_that_asks(methods: str, open_ways: list[str]) -> None:
+    settings = {"authenticationmethods": methods, "pubkeyauthentication": "no"}
+    found = judged(Wanted(passing="[policy]"), **settings)
+    assert found == [
+        (Severity.BAD, f"by {way} whom [policy] lets pass gets in with nothing proven") for way in open_ways
     ]
 
 
@@ -201,7 +222,12 @@ def test_settings_that_sshd_itself_refuses(root: Path, config: Path, monkeypatch
     assert found.severity is Severity.WARN
     assert 'unsupported option "maybe"' in found.found
     assert found.fix.startswith("correct what it names")
-    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more))
+    before = [*INSIDE[:-2], 'mount -t tmpfs none /run && exec "$@"', "sh"]
+    write(root, "etc/ssh/sshd_config", f"HostKey {root}/key\n")
+    monkeypatch.setattr(sshd, "printed", lambda *more: real("-f", str(config), *more, before=before))
+    (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
+    assert found.fix.startswith("start sshd once")
+    monkeypatch.setattr(sshd, "printed", real)
     monkeypatch.setattr(sshd, "PROGRAM", "/bin/no-such-sshd")
     (found,) = sshd._examine(Paths(root), sshd.ORDINARY)
     assert found.severity is Severity.WARN
@@ -241,6 +267,9 @@ def test_blocks_for_which_no_connection_is_made_up(conditions: str) -> None:
     assert sshd_match.connection(sshd_match.Match("x:1", tuple(conditions.split())), lambda group: None) is None
 
 
-def test_somebody_of_a_group() -> None:
-    assert sshd_match.member("root") == "root"
+def test_somebody_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sshd_match.member("daemon") == "daemon", "whose first group it is"
     assert sshd_match.member("no-such-group") is None
+    of_two = grp.struct_group(("staff", "x", 50, ["carol", "bob"]))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: of_two)
+    assert sshd_match.member("staff") == "carol"

@@ -6,7 +6,7 @@ import pytest
 
 from pam_mfa.cli import pamfiles
 from pam_mfa.cli.checks.finding import Severity
-from pam_mfa.cli.checks.stacks import CONTROL, LINE, PERMIT, judge, seconds, unproven
+from pam_mfa.cli.checks.stacks import CONTROL, LINE, PERMIT, judge, lets_anybody_pass, seconds, unproven
 from pam_mfa.cli.pamfiles import AUTH_ERR, AUTHINFO_UNAVAIL, IGNORE, MODULE_UNKNOWN, PERM_DENIED, SUCCESS, Line, Stacks
 from pam_mfa.cli.pamstack import run
 
@@ -243,6 +243,19 @@ def test_a_password_stands_before_us(text: str) -> None:
 )
 def test_nothing_stands_before_us(text: str, why: str) -> None:
     assert why in unproven(stacks(text)["auth"])
+
+
+@pytest.mark.parametrize(
+    ("text", "open_to_all"),
+    [
+        (f"{LINE}\n{PERMIT}\n", True),
+        (f"auth required pam_faillock.so\n{LINE}\n", True),
+        (f"{SUDO}{LINE}\n{PERMIT}\n", False),
+        (f"auth [success=ok default=1] pam_unix.so\n{LINE}\n{PERMIT}\n", False),  # past our line: another question
+    ],
+)
+def test_whom_an_exemption_lets_in_with_nothing_proven(text: str, open_to_all: bool) -> None:
+    assert lets_anybody_pass(stacks(text)["auth"]) == open_to_all
 
 
 @pytest.mark.parametrize(

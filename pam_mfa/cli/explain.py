@@ -1,0 +1,83 @@
+"""`pam-mfa explain`: what would happen at a login, and why."""
+
+from __future__ import annotations
+
+import click
+
+from . import show
+from .call import Call, with_json
+from .client import Record
+
+HOLDS = {True: "yes", False: "no", None: "not looked at"}
+METHODS = {
+    "open": "can be used",
+    "waiting": "not now: too many wrong answers",
+    "disabled": "locked: pam-mfa unlock",
+    "behind codes": "never asked for: it stands behind a code in methods",
+}
+ENTRIES = {
+    "exempt": "nothing is asked: the rule lets them by",
+    "unenrolled_allowed": "nothing is asked: they have no credential, and the rule lets those by",
+    "enrol_by": "nothing is asked: they have no credential, and some days are left to enrol",
+    "no_public_key": "refused at once: no public key was proven to sshd before",
+}
+CODES = {
+    "PAM_SUCCESS": "after a right answer",
+    "PAM_IGNORE": "this module has no say",
+    "PAM_AUTH_ERR": "refused",
+    "PAM_MAXTRIES": "refused after three answers, whatever they are",
+}
+
+
+@click.command()
+@click.option("--user", metavar="USER", help="The account that is entered; yours where it is left out.")
+@click.option("--service", metavar="SERVICE", required=True, help="The PAM service, for example sudo or sshd.")
+@click.option("--rhost", metavar="HOST", default="", help="Where the login comes from, as sshd says: an address.")
+@click.option("--tty", metavar="TTY", default="", help="The terminal, for example tty1.")
+@click.option("--ruser", metavar="USER", default="", help="Who calls su; for sudo it is the user, if left out.")
+@click.option("--public-key", is_flag=True, help="Suppose that sshd has taken a public key.")
+@click.option(
+    "--session", type=click.Choice(["local", "remote"]), help="Suppose where it comes from; else it is as from here."
+)
+@with_json
+def explain(call: Call, user: str | None, service: str, public_key: bool, session: str | None, **items: str) -> None:
+    """Tell what would happen at a login, and why.
+
+    Shows the rules that are looked at with each of their conditions, the one that holds, the methods on offer, what
+    the user would see first, and what PAM is told. Nothing is asked and nothing is counted. For an account other than
+    your own you have to be root.
+    """
+    call.user = user
+    arguments = {"service": service.lower(), "public_key": public_key, "session": session, **items}
+    call.run("explain", arguments, {"rule": _rule, "explained": _explained})
+
+
+def _rule(record: Record) -> None:
+    name = record["name"]
+    title = "[policy]" if name == "policy" else f'rule "{name}"'
+    show.line(f"{title}: {'holds' if record['holds'] else 'does not hold'}")
+    for each in record["conditions"]:
+        show.line(f"{each['key']} = {each['wanted']}: {HOLDS[each['holds']]}", indent=2)
+
+
+def _explained(record: Record) -> None:
+    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value is not None)
+    show.line(f"It says: {terms}")
+    if record["subject"] != record["user"]:
+        show.line(f"Whose factor: {record['subject']}'s, who calls")
+    for method, state in record["methods"].items():
+        show.line(f"{method}: {METHODS.get(state, state)}", indent=2)
+    if record["entry"] == "prove":
+        sees = f'"{record["sees"]}"' if record["sees"] else "nothing: no method can be offered"
+        show.line(f"{record['user']} sees: {sees}")
+    else:
+        if record["sees"]:
+            show.line(f'{record["user"]} sees: "{record["sees"]}"')
+        show.line(ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize())
+    show.line(f"PAM is told {record['code']}: {CODES[record['code']]}")
+
+
+def _term(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,178 @@
+"""What is odd in a list of rules: those that no login reaches, and those that contradict themselves. Pure.
+
+A rule counts as unreachable where one single rule before it is for everybody that it is for. That several together are
+is not seen; nor is who is in a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from itertools import product
+from typing import Any
+
+from ..config import Settings
+from ..rules import NOT, TERM_KEYS, FirstFactor, Match, Rule, Session, Subject, Unenrolled
+
+DEVICES = frozenset({"fido2", "smartcard"})
+SSHD = "sshd"
+UNREACHABLE, CONTRADICTORY = "unreachable", "contradictory"
+MANY = "\x01" * 65  # longer than any service name: what only "*" can take
+MAX_STARS = 6
+
+Table = Mapping[str, Any]
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Odd:
+    """One thing that is odd.
+
+    Args:
+        rule: its name.
+        state: "unreachable" or "contradictory".
+        found: what, and what to do about it.
+    """
+
+    rule: str
+    state: str
+    found: str
+
+
+def review(settings: Settings, written: Sequence[Table]) -> Iterator[Odd]:
+    """Everything that is odd, in the order of the rules.
+
+    Args:
+        written: the tables of the rules, as they stand in the file: what is inherited is not in them.
+    """
+    for index, (rule, table) in enumerate(zip(settings.rules, written, strict=True)):
+        for earlier in settings.rules[:index]:
+            if implies(rule.match, earlier.match):
+                where = f'rule "{earlier.name}" comes first, and is for everybody whom this one is for'
+                yield Odd(rule.name, UNREACHABLE, f"{where}: put this one before it")
+                break
+        for found in (*_nobody(rule.match), *_at_odds(rule, table)):
+            yield Odd(rule.name, CONTRADICTORY, found)
+    for found in _at_odds(settings.policy, {}):
+        yield Odd(settings.policy.name, CONTRADICTORY, found)
+
+
+# -------------------------------------------------------------------------------------------- for nobody
+
+
+def _nobody(match: Match) -> Iterator[str]:
+    """Conditions that cannot hold together."""
+    for key in ("users", "groups"):
+        meant, not_meant = _sides(getattr(match, key))
+        if both := sorted(meant & not_meant):
+            yield f'{key} has both "{both[0]}" and "!{both[0]}": leave out one of them'
+    local = match.session is Session.LOCAL
+    if local and match.networks:
+        yield "who comes from a network is remote, and session is local: it is for nobody"
+    if local and match.services and set(match.services) == {SSHD}:
+        yield "sshd is always remote, and session is local: it is for nobody"
+
+
+def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
+    """Terms that do not go together, or not with the conditions."""
+    if rule.exempt and (asked := [key for key in TERM_KEYS if key in table and key not in ("exempt", "first_factor")]):
+        yield f"exempt = true asks for nothing, so {asked[0]} has no effect: leave out one of them"
+    if behind := [name for name in rule.methods[_first_code(rule.methods) :] if name in DEVICES]:
+        yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
+    if rule.enrol_by and rule.unenrolled is Unenrolled.ALLOW:
+        yield 'unenrolled = "allow" has no end, so enrol_by has no effect: leave out one of them'
+    if "user_verification" in table and not DEVICES & set(rule.methods):
+        yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
+    yield from _first(rule)
+    if rule.subject is Subject.CALLER and rule.match.networks:
+        yield 'who comes from a network was called by nobody here: subject = "caller" has no effect'
+
+
+def _first_code(methods: Sequence[str]) -> int:
+    return next((place for place, name in enumerate(methods) if name not in DEVICES), len(methods))
+
+
+def _first(rule: Rule) -> Iterator[str]:
+    """What has to be proven before, and cannot be or is not."""
+    services = rule.match.services
+    if rule.first_factor is FirstFactor.PUBLICKEY:
+        if services and not any(fnmatchcase(SSHD, pattern) for pattern in services):
+            yield 'only sshd tells of keys, so first_factor = "publickey" refuses everybody: take it out'
+        elif rule.match.session is Session.LOCAL:
+            yield 'first_factor = "publickey" is for sshd, and session is local: it refuses everybody'
+    if rule.first_factor is FirstFactor.NONE and rule.exempt:
+        yield 'exempt = true with first_factor = "none": whoever says such a name gets in with nothing proven'
+    elif rule.first_factor is FirstFactor.NONE and rule.unenrolled is Unenrolled.ALLOW:
+        yield 'unenrolled = "allow" with first_factor = "none": accounts without a credential are open to everybody'
+    elif rule.first_factor is FirstFactor.NONE and rule.enrol_by:
+        yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
+
+
+# ------------------------------------------------------------------------------------------- implication
+
+
+def implies(narrow: Match, wide: Match) -> bool:
+    """Whether every login for which `narrow` holds is one for which `wide` does; False in doubt."""
+    for key, within in WITHIN.items():
+        inner, outer = getattr(narrow, key), getattr(wide, key)
+        if outer and not (inner and within(inner, outer)):
+            return False
+    return True
+
+
+def _sides(names: Sequence[str]) -> tuple[set[str], set[str]]:
+    return {n for n in names if not n.startswith(NOT)}, {n[len(NOT) :] for n in names if n.startswith(NOT)}
+
+
+def _one_name(names: Sequence[str]) -> set[str]:
+    meant, not_meant = _sides(names)
+    return meant - not_meant
+
+
+def _groups(narrow: Sequence[str], wide: Sequence[str]) -> bool:
+    (meant, without), (outer, outer_without) = _sides(narrow), _sides(wide)
+    return meant - without <= outer and outer_without <= without
+
+
+def _networks(narrow: Sequence[Network], wide: Sequence[Network]) -> bool:
+    return all(any(_inside(each, whole) for whole in _joined(wide)) for each in narrow)
+
+
+def _joined(networks: Sequence[Network]) -> list[Network]:
+    """The same addresses in as few networks as can be."""
+    old = collapse_addresses(each for each in networks if isinstance(each, IPv4Network))
+    return [*old, *collapse_addresses(each for each in networks if isinstance(each, IPv6Network))]
+
+
+def _inside(each: Network, whole: Network) -> bool:
+    if isinstance(each, IPv4Network):
+        return isinstance(whole, IPv4Network) and each.subnet_of(whole)
+    return isinstance(whole, IPv6Network) and each.subnet_of(whole)
+
+
+def _within(narrow: str, wide: str) -> bool:
+    """Whether `wide` takes every name that `narrow` does: tried with the least and the most that "*" can be."""
+    if narrow.count("*") > MAX_STARS:
+        return narrow == wide
+    pieces = narrow.split("*")
+    for stars in product(("", MANY), repeat=len(pieces) - 1):
+        text = pieces[0] + "".join(star + piece for star, piece in zip(stars, pieces[1:], strict=True))
+        if not fnmatchcase(text, wide):
+            return False
+    return True
+
+
+def _services(narrow: Sequence[str], wide: Sequence[str]) -> bool:
+    return all(any(_within(one, other) for other in wide) for one in narrow)
+
+
+# By the key of a condition: whether all that the first one lets through is let through by the second one.
+WITHIN: Mapping[str, Callable[[Any, Any], bool]] = {
+    "services": _services,
+    "users": lambda narrow, wide: _one_name(narrow) <= _one_name(wide),
+    "groups": _groups,
+    "networks": _networks,
+    "session": lambda narrow, wide: narrow is wide,
+}

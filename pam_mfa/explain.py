@@ -1,0 +1,158 @@
+"""What would happen at a login, by the very code that decides it: `pam-mfa explain`.
+
+Rule, subject and methods come from the flows of login.py, and what the user would see is the first text of the flow
+that proves a factor: it is run until it says something, and given up. Nothing is counted, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
+from .devices.base import Assert, Holds, Touch, Transport
+from .enroll import Desk
+from .errors import RefusedError
+from .factors.base import Ceremony, Factor
+from .login import Assessment, Request, assess, begin, is_device, notice, prove
+from .origin import Origin
+from .outcome import PAM_CODE, Outcome
+from .policy import PUBLIC_KEY, Entry, conditions
+from .rules import TERM_KEYS, Rule
+from .throttle import Standing, Tally, standing
+from .wire import TEXT_LIMITS, Tag
+
+ITEMS = {"service": Tag.SERVICE, "rhost": Tag.RHOST, "tty": Tag.TTY, "ruser": Tag.RUSER}
+MAX_SHOWN = 256
+# How a method stands for a user; the other words are those of Standing.
+ABSENT, AWAY, BEHIND, OPEN = "not enrolled", "not at this host", "behind codes", Standing.OPEN.value
+
+
+def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
+    """Flow: one record for every rule that was looked at, then one for what becomes of the login.
+
+    Args:
+        args: the PAM items service, rhost, tty and ruser; `session`, where it comes from, if that is not to be found
+            out; `public_key`, whether sshd has taken one.
+    """
+    request = _request(desk, args)
+    found = yield from assess(request, desk.settings, desk.now, _where(args.get("session")))
+    for rule in _tried(desk, found):
+        yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
+    ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
+    methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
+    asked = found.decision.entry is Entry.PROVE
+    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else notice(found)
+    yield from show(
+        kind="explained",
+        rule=found.rule.name,
+        terms={key: _plain(getattr(found.rule, key)) for key in TERM_KEYS},
+        user=request.user,
+        subject=found.user,
+        local=ceremony.place.local,
+        entry=found.decision.entry.value,
+        reason=found.decision.reason,
+        methods=methods,
+        sees=sees,
+        code=PAM_CODE[_outcome(found, methods, desk.factors)][0],
+    )
+
+
+def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
+    """The login of which it is about: a host that root runs asks, as nearly all do. Raises RefusedError."""
+    caller = desk.caller
+    items = {name: args.get(name, "") for name in ITEMS}
+    for name, text in items.items():
+        if not isinstance(text, str) or not text.isprintable() or len(text.encode()) > TEXT_LIMITS[ITEMS[name]]:
+            raise RefusedError("invalid", f"that cannot be a {name}")
+    if not items["service"]:
+        raise RefusedError("invalid", "name a PAM service: --service sudo")
+    if not items["ruser"] and items["service"].startswith("sudo"):
+        items["ruser"] = caller.user  # sudo names its user as the caller
+    if caller.peer_uid != 0 and items["ruser"] not in ("", caller.user):
+        raise RefusedError("not_allowed", "only root may ask what somebody else would be asked: use sudo")
+    authinfo = (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
+    return Request(caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=authinfo, **items)
+
+
+def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:
+    return [
+        {"key": each.key, "wanted": ", ".join(each.wanted)[:MAX_SHOWN], "holds": each.holds}
+        for each in conditions(rule.match, found.facts)
+    ]
+
+
+def _plain(value: object) -> object:
+    """What JSON has, and dates as they stand in the file."""
+    return value if value is None or isinstance(value, str | bool | tuple) else str(value)
+
+
+def _where(session: object) -> Origin | None:
+    if session is None:
+        return None
+    if session not in tuple(each.value for each in Origin):
+        raise RefusedError("invalid", "a session is local or remote")
+    return Origin(session)
+
+
+def _tried(desk: Desk, found: Assessment) -> Iterator[Rule]:
+    """The rules that were looked at, in their order, and the policy where none of them holds."""
+    for rule in desk.settings.rules:
+        yield rule
+        if rule is found.rule:
+            return
+    yield desk.settings.policy
+
+
+def _methods(ceremony: Ceremony, factors: Iterable[Factor]) -> dict[str, str]:
+    """How each method stands. Codes that follow each other are asked for until the tries are spent: that is the end."""
+    runs = [(device, list(group)) for device, group in groupby(factors, key=is_device)]
+    codes = next((number for number, (device, _) in enumerate(runs) if not device), len(runs))
+    stands = {factor.name: _stands(ceremony, factor) for _, run in runs[: codes + 1] for factor in run}
+    return stands | {factor.name: BEHIND for _, run in runs[codes + 1 :] for factor in run}
+
+
+def _stands(ceremony: Ceremony, factor: Factor) -> str:
+    """Whether a method can be used now, in a word."""
+    if ceremony.uid is None or not ceremony.account.of(factor.name):
+        return ABSENT
+    if is_device(factor) and not ceremony.place.local:
+        return AWAY
+    return standing(ceremony.account.tallies.get(factor.name, Tally()), ceremony.now()).value
+
+
+def _outcome(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> Outcome:
+    """How it ends for whoever answers right where that can be done."""
+    if found.decision.entry is Entry.EXEMPT:
+        return Outcome.EXEMPT
+    if found.decision.entry is Entry.REFUSE:
+        return Outcome.DENIED
+    if OPEN in methods.values():
+        return Outcome.GRANTED
+    return Outcome.DENIED if all(is_device(factors[name]) for name in methods) else Outcome.TRIES_SPENT
+
+
+def _first_words(flow: Steps[Any]) -> Steps[str]:
+    """Sub-flow: what a flow says first, "" where it ends without a word. A device that is asked waits for a touch."""
+    said: Event | None = None
+    request: object = None
+    try:
+        while True:
+            want: Want = flow.send(said)  # type: ignore[arg-type]
+            if isinstance(want, Tell | Warn | Ask | AskSecret):
+                return want.text
+            if isinstance(want, Commit):  # never before a word
+                return ""
+            if not isinstance(want, Wait):
+                said = yield want
+            elif isinstance(want.request, Assert) and request is None:
+                request = want.request
+                ids = tuple(wanted.credential_id for wanted in want.request.wanted)
+                said = DeviceReply(Holds(0, Transport.USB, "", ids))
+            else:
+                said = DeviceTouch(Touch(0, verifies=False))
+    except StopIteration:
+        return ""
+    finally:
+        flow.close()

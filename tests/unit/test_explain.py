@@ -1,0 +1,227 @@
+"""`pam-mfa explain` against the login itself: the same rule, words and PAM code, whatever the settings and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
+from hypothesis import HealthCheck, event, given, settings as tried, strategies as st
+from keyflows import enrolled
+from softkey import SoftKey
+
+from pam_mfa.config import Settings
+from pam_mfa.conversation import About, Ask, AskSecret, Expired, Tell, Warn
+from pam_mfa.enroll import Caller, Desk
+from pam_mfa.errors import RefusedError
+from pam_mfa.explain import explain
+from pam_mfa.login import Request, login
+from pam_mfa.origin import UNKNOWN, Facts, Sessions
+from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
+from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled
+from pam_mfa.store.base import Account
+from pam_mfa.structure import replace
+from pam_mfa.throttle import FREE, LIMIT, Tally
+
+KEY = SoftKey()
+BLUE, PHONE, BOBS = enrolled(KEY), totp(), totp("bobs", BOB, "bob", secret=b"b" * 20)
+CODES = {ALICE: code_at(PHONE, Clock()()), BOB: code_at(BOBS, Clock()())}
+assert Clock().wall // 86400 == date(2023, 11, 14).toordinal() - date(1970, 1, 1).toordinal()
+NAMES = {0: "root", ALICE: "alice", BOB: "bob"}
+UIDS = {name: uid for uid, name in NAMES.items()}
+
+
+def desk(settings: Settings, peer: int = 0, uid: int = ALICE) -> Desk:
+    return Desk(Caller(SESSION, peer, uid, NAMES[uid], "host"), settings, FACTORS, Clock())
+
+
+def explained(world: World, settings: Settings, uid: int = ALICE, peer: int = 0, **args: Any) -> Mapping[str, Any]:
+    world.run(explain(desk(settings, peer, uid), {"service": "sudo", **args}))
+    return world.records[-1]
+
+
+# ----------------------------------------------------------------------------------------- a thousand cases
+
+networks = st.lists(st.sampled_from([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")]), unique=True, max_size=1)
+groups = st.sampled_from([(), ("staff",), ("staff", "!guests"), ("guests",)])
+matches = st.builds(
+    Match,
+    services=st.sampled_from([(), ("sudo",), ("su", "su-l"), ("s*",)]),
+    users=st.sampled_from([(), ("alice",), ("bob",), ("alice", "bob", "!bob")]),
+    groups=groups,
+    networks=networks.map(tuple),
+    session=st.sampled_from([None, *Session]),
+)
+rules = st.builds(
+    Rule,
+    methods=st.sampled_from(
+        [("fido2", "totp", "recovery"), ("totp",), ("fido2",), ("recovery", "fido2"), ("totp", "fido2")]
+    ),
+    unenrolled=st.sampled_from(Unenrolled),
+    local_key=st.sampled_from(LocalKey),
+    exempt=st.sampled_from([False, False, False, True]),
+    subject=st.sampled_from(Subject),
+    first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
+    enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
+    match=matches,
+)
+everything = st.builds(
+    Settings, policy=rules.map(lambda rule: replace(rule, match=Match())), rules=st.lists(rules, max_size=3).map(tuple)
+)
+accounts = st.sampled_from([(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery())])
+tallies = st.sampled_from([Tally(), Tally(), Tally(FREE + 1, Clock()()), Tally(LIMIT, Clock()())])
+facts = st.sampled_from(
+    [UNKNOWN, Facts(peer_remote=False), Facts(peer_remote=True), Facts(owner=Sessions(True, False))]
+)
+items = st.fixed_dictionaries({
+    "service": st.sampled_from(["sudo", "su", "sshd", "login"]),
+    "rhost": st.sampled_from(["", "", "192.0.2.1", "2001:db8::1", "198.51.100.1", "far.example.org"]),
+    "tty": st.sampled_from(["", "tty1", "pts/3", "ssh"]),
+    "ruser": st.sampled_from(["", "alice", "bob", "root", "mallory"]),
+})  # fmt: skip
+
+
+def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account:
+    of = account(*credentials) if credentials else Account(ALICE, "alice")
+    return replace(of, tallies={factor: failed[factor] for factor in of.tallies})
+
+
+def step(
+    settings: Settings, request: Request, make: Any, answers: list[str], device: list[Any]
+) -> tuple[Verdict, World]:
+    world = make(answers, device)
+    return world.run(login(request, settings, FACTORS, Clock())), world
+
+
+def words(world: World) -> str:
+    """What the user saw first."""
+    return next((want.text for want in world.wants if isinstance(want, Tell | Warn | Ask | AskSecret)), "")
+
+
+@tried(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
+    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery"), tallies)), items=items, where=facts,
+    member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(),
+)  # fmt: skip
+def test_they_never_disagree(
+    settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
+    where: Facts, member: set[str], key: bool,
+) -> None:  # fmt: skip
+    def make(answers: list[str], device: list[Any]) -> World:
+        people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
+        belongs = dict.fromkeys(NAMES.values(), member)
+        return World(Memory(*people), answers, NAMES, belongs, facts=where, device=device)
+
+    world = make([], [])
+    world.run(explain(desk(settings, 0, uid), {"public_key": key, **items}))
+    said = world.records[-1]
+    assert not {"Commit", "AskSecret", "Ask", "Tell", "Warn", "Wait", "HangUp"} & set(world.kinds)
+    ruser = items["ruser"] or (NAMES[uid] if items["service"] == "sudo" else "")
+    authinfo = (b"publickey x",) if key else ()
+    asks = Request(SESSION, 0, user=NAMES[uid], uid=uid, host="host", authinfo=authinfo, **{**items, "ruser": ruser})
+
+    # Whoever answers right where they can.
+    subject = UIDS.get(said["subject"], 0)
+    usable = [method for method, state in said["methods"].items() if state == "open"]
+    right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24}
+    answers = [right[method] for method in usable if method in right][:1] * 3 or ["", "", ""]
+    signs = "fido2" in usable
+    device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
+    verdict, real = step(settings, asks, make, answers, device)
+    event(said["code"])
+    assert PAM_CODE[verdict.outcome][0] == said["code"]
+    assert words(real) == said["sees"]
+    abouts = [want.user for want in real.wants if isinstance(want, About)]
+    assert abouts == ([said["subject"]] if said["subject"] != said["user"] else [])
+    # And whoever answers wrong.
+    spoilt, _ = step(settings, asks, make, [""] * 3, [KEY.holds, KEY.touch, Expired(), Expired()])
+    assert (spoilt.outcome is Outcome.EXEMPT) is (said["entry"] == "exempt")
+    assert spoilt.outcome is not Outcome.GRANTED
+    assert verdict.outcome is not Outcome.EXEMPT or verdict.reason == said["reason"]
+
+
+# ------------------------------------------------------------------------------------------------ by hand
+
+OFFICE = Rule(name="office", match=Match(groups=("staff",), networks=(ip_network("192.0.2.0/24"),)), exempt=True)
+
+
+def test_every_rule_that_was_looked_at_with_every_condition() -> None:
+    other = replace(OFFICE, name="other", match=Match(users=("bob",), groups=("staff",)))
+    world = World(Memory(account(PHONE)), groups={"alice": {"staff"}})
+    last = explained(world, Settings(rules=(other, OFFICE, other)), service="sshd", rhost="192.0.2.7")
+    assert world.records[:-1] == [
+        {"kind": "rule", "name": "other", "holds": False, "conditions": [
+            {"key": "users", "wanted": "bob", "holds": False}, {"key": "groups", "wanted": "staff", "holds": True}]},
+        {"kind": "rule", "name": "office", "holds": True, "conditions": [
+            {"key": "networks", "wanted": "192.0.2.0/24", "holds": True},
+            {"key": "groups", "wanted": "staff", "holds": True}]},
+    ]  # fmt: skip
+    assert (last["rule"], last["code"], last["entry"], last["reason"]) == ("office", "PAM_IGNORE", "exempt", "exempt")
+    assert (last["sees"], last["local"]) == ("", False)
+
+
+def test_the_policy_where_no_rule_holds() -> None:
+    world = World(Memory(account(PHONE)))
+    last = explained(world, Settings(rules=(OFFICE,)))
+    assert [(r["name"], r["holds"]) for r in world.records[:-1]] == [("office", False), ("policy", True)]
+    assert world.records[0]["conditions"][1]["holds"] is None  # no question to the user database for nothing
+    assert last["methods"] == {"fido2": "not enrolled", "totp": "open", "recovery": "not enrolled"}
+    assert (last["sees"], last["code"]) == ("Verification code: ", "PAM_SUCCESS")
+
+
+def test_a_key_elsewhere_and_here() -> None:
+    for session, state, sees in (
+        ("remote", "not at this host", "Verification code: "), ("local", "open", 'Touch your security key "blue nano"'),
+    ):  # fmt: skip
+        last = explained(World(Memory(account(BLUE))), Settings(), session=session)
+        assert (last["methods"]["fido2"], last["sees"]) == (state, sees)
+
+
+def test_what_stands_behind_codes_is_never_asked_for() -> None:
+    """Codes are asked for until the tries are spent."""
+    rule = Rule(("totp", "fido2", "recovery"), local_key=LocalKey.ALWAYS)
+    last = explained(World(Memory(account(BLUE, PHONE, recovery()))), Settings(rule))
+    assert last["methods"] == {"totp": "open", "fido2": "behind codes", "recovery": "behind codes"}
+
+
+def test_a_long_list_is_cut() -> None:
+    rule = Rule(match=Match(groups=tuple("é" * 250 for _ in range(50))))
+    world = World(Memory())
+    explained(world, Settings(rules=(rule,)))
+    assert len(world.records[0]["conditions"][0]["wanted"]) == 256
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"service": ""}, "invalid"),
+        ({"service": 1}, "invalid"),
+        ({"service": "a\nb"}, "invalid"),
+        ({"service": "a" * 65}, "invalid"),
+        ({"rhost": "é" * 200}, "invalid"),
+        ({"tty": None}, "invalid"),
+        ({"session": "ssh"}, "invalid"),
+        ({"session": True}, "invalid"),
+        ({"ruser": "bob"}, "not_allowed"),
+        ({"ruser": "root"}, "not_allowed"),
+    ],
+)
+def test_what_cannot_be_explained(args: dict[str, Any], code: str) -> None:
+    world = World(Memory(account(PHONE)))
+    with pytest.raises(RefusedError) as refused:
+        explained(world, Settings(), peer=ALICE, **args)
+    assert refused.value.code == code
+    assert world.wants == []
+
+
+def test_a_user_asks_as_its_own_caller() -> None:
+    caller = Settings(Rule(subject=Subject.CALLER))
+    assert (
+        explained(World(Memory(account(PHONE))), caller, peer=ALICE, service="su", ruser="alice")["subject"] == "alice"
+    )
+    world = World(Memory(account(PHONE), account(BOBS, uid=BOB)))
+    assert explained(world, caller, uid=BOB, service="su", ruser="alice")["subject"] == "alice"
