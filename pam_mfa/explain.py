@@ -25,6 +25,7 @@ from .wire import TEXT_LIMITS, Tag
 
 ITEMS = {"service": Tag.SERVICE, "rhost": Tag.RHOST, "tty": Tag.TTY, "ruser": Tag.RUSER}
 MAX_SHOWN = 256
+SUCCESS = "PAM_SUCCESS"  # the outcome that it stands for is said by whoever has a proof, and nobody else
 # How a method stands for a user; the other words are those of Standing.
 ABSENT, AWAY, BEHIND, OPEN = "not enrolled", "not at this host", "behind codes", Standing.OPEN.value
 
@@ -55,7 +56,7 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         reason=found.decision.reason,
         methods=methods,
         sees=sees,
-        code=PAM_CODE[_outcome(found, methods, desk.factors)][0],
+        code=_code(found, methods, desk.factors),
     )
 
 
@@ -122,15 +123,16 @@ def _stands(ceremony: Ceremony, factor: Factor) -> str:
     return standing(ceremony.account.tallies.get(factor.name, Tally()), ceremony.now()).value
 
 
-def _outcome(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> Outcome:
-    """How it ends for whoever answers right where that can be done."""
+def _code(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> str:
+    """What PAM is told where whoever can answer right does."""
+    if found.decision.entry is Entry.PROVE and OPEN in methods.values():
+        return SUCCESS
+    outcome = Outcome.DENIED
     if found.decision.entry is Entry.EXEMPT:
-        return Outcome.EXEMPT
-    if found.decision.entry is Entry.REFUSE:
-        return Outcome.DENIED
-    if OPEN in methods.values():
-        return Outcome.GRANTED
-    return Outcome.DENIED if all(is_device(factors[name]) for name in methods) else Outcome.TRIES_SPENT
+        outcome = Outcome.EXEMPT
+    elif found.decision.entry is Entry.PROVE and not all(is_device(factors[name]) for name in methods):
+        outcome = Outcome.TRIES_SPENT
+    return PAM_CODE[outcome][0]
 
 
 def _first_words(flow: Steps[Any]) -> Steps[str]:

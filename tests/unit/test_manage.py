@@ -89,8 +89,10 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "devices": {},
     "check_import": {"source": "pam_u2f"},
     "import": {"source": "pam_u2f"},
+    "explain": {"service": "sudo"},
 }
 KINDS: dict[str, list[str]] = {
+    "explain": ["rule", "explained"],
     "enroll": ["totp", "enrolled"],
     "list": ["credential", "credential"],
     "rename": ["renamed"],

@@ -49,6 +49,14 @@ def test_no_rule_inherits_that_nothing_is_asked() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        # what a rule is
+        ("rule = ['sshd']", "rule[0]: a text; must be a table"),
+        ("rule = 1", "rule: must be at most 256 tables: [[rule]]"),
+        ("[rule]", "rule: must be at most 256 tables: [[rule]]"),
+        ("rule = [" + "{}," * 257 + "]", "rule: must be at most 256 tables: [[rule]]"),
+        ("rule = [{unenrolled = 'ALLOW'}]", 'rule[0].unenrolled: "ALLOW"; one of: deny, allow'),
+        ("rule = [{}, {methods = ['totp', 'otp']}]", 'rule[1].methods[1]: unknown method "otp"; one of: '
+         "fido2, totp, recovery"),
         # whom a rule is for
         ("rule = [{services = 'sshd'}]", "rule[0].services: a text; must be a list of texts"),
         ("rule = [{services = ['']}]", f'rule[0].services[0]: "" {SERVICE}'),
