@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
-from .devices.base import Assert, Holds, Touch, Transport
+from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
@@ -136,9 +136,8 @@ def _code(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, F
 
 
 def _first_words(flow: Steps[Any]) -> Steps[str]:
-    """Sub-flow: what a flow says first, "" where it ends without a word. A device that is asked waits for a touch."""
+    """Sub-flow: what a flow says first, "" where it ends without a word. A key waits for a touch; no card is there."""
     said: Event | None = None
-    request: object = None
     try:
         while True:
             want: Want = flow.send(said)  # type: ignore[arg-type]
@@ -146,15 +145,15 @@ def _first_words(flow: Steps[Any]) -> Steps[str]:
                 return want.text
             if isinstance(want, Commit):  # never before a word
                 return ""
-            if not isinstance(want, Wait):
-                said = yield want
-            elif isinstance(want.request, Assert) and request is None:
-                request = want.request
-                ids = tuple(wanted.credential_id for wanted in want.request.wanted)
-                said = DeviceReply(Holds(0, Transport.USB, "", ids))
-            else:
-                said = DeviceTouch(Touch(0, verifies=False))
+            said = _device(want.request) if isinstance(want, Wait) else (yield want)
     except StopIteration:
         return ""
     finally:
         flow.close()
+
+
+def _device(request: object) -> Event:
+    """What a device says: a key that it holds what is wanted, then that it waits; no card is there."""
+    if isinstance(request, Assert):
+        return DeviceReply(Holds(0, Transport.USB, "", tuple(wanted.credential_id for wanted in request.wanted)))
+    return DeviceReply(Idle(0)) if isinstance(request, Sign) else DeviceTouch(Touch(0, verifies=False))

@@ -9,7 +9,7 @@ from ..devices.base import Carries, Certified, Sign, Signed, Slot
 from ..outcome import Proof
 from ..store.base import Credential, Noted
 from .assertion import Unproven, demand
-from .base import Ceremony, comparable, settle
+from .base import Ceremony, comparable, settle, waits
 from .card_dialogue import LAST_TRY, NOT_ACCEPTED, Dialogue, Rejected
 from .card_signature import verify
 from .certificates import AMBIGUOUS, Believed, Undecided, believe, counting, may_fit, owned, pins, slots
@@ -35,10 +35,12 @@ def prove(ceremony: Ceremony, factor: str) -> Steps[Proof | None]:
     """Flow to a proof by one card of the account, or None; then no card is held any more."""
     rules = ceremony.place.smartcard
     held = counting(ceremony.account.of(factor), rules)
-    if not held:
+    if not held and not ceremony.place.uniform:
         return None
     request = Sign(challenge(ceremony.place, ceremony.session), slots(rules), REQUEST_SECONDS)
-    name = held[0][0].label if len(held) == 1 else ""
+    name = _label(ceremony, held[0][0]) if len(held) == 1 else ""
+    if waiting := waits(ceremony, [factor]):
+        yield from warn(waiting.strip())
     dialogue: Dialogue[Whose] = Dialogue(request, ceremony.now, name)
     proof = yield from _first(ceremony, factor, held, request, dialogue)
     yield from hang_up()
@@ -53,12 +55,12 @@ def _first(
     """One card, one PIN: whoever mistook the card does not lose a try of a second one as well."""
     chosen = yield from _chosen(ceremony, held, dialogue)
     if chosen is None:
-        ceremony.reason = dialogue.reason
+        ceremony.reason = dialogue.reason if held else ceremony.reason
         return None
     card, whose, pin = chosen
     compared, signed = comparable(ceremony, factor), None
     if compared:  # else the PIN is nobody's business, and none of its tries is spent
-        signed = yield from dialogue.sign(card, whose[1].certified.slot, pin, whose[0].label)
+        signed = yield from dialogue.sign(card, whose[1].certified.slot, pin, _label(ceremony, whose[0]))
         if signed is None and not dialogue.wrong_pin:
             ceremony.reason = dialogue.reason
             return None
@@ -80,8 +82,13 @@ def _chosen(ceremony: Ceremony, held: Held, dialogue: Dialogue[Whose]) -> Steps[
     for other, _ in found:
         if other is not card:
             dialogue.release(other)
-    pin = yield from dialogue.pin(card, whose[0].label)
+    pin = yield from dialogue.pin(card, _label(ceremony, whose[0]))
     return None if pin is None else (card, whose, pin)
+
+
+def _label(ceremony: Ceremony, credential: Credential) -> str:
+    """What the user calls a card, where that is nobody's secret."""
+    return "" if ceremony.place.uniform else credential.label
 
 
 def _preferred(held: Held, found: Sequence[tuple[Carries, Whose]]) -> tuple[Carries, Whose]:

@@ -94,8 +94,12 @@ class Smartcard:
     name = "smartcard"
 
     def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
-        """Flow: have one of the account's cards sign. Nothing is said to whoever has none, or is not at this host."""
-        if not ceremony.account.of(self.name) or not ceremony.place.local:
+        """Flow: have one of the account's cards sign. Nothing is said to whoever is not at this host.
+
+        Nor to who has none; but where nothing was proven before, a card is asked for all the same.
+        """
+        place = ceremony.place
+        if not place.local or not (ceremony.account.of(self.name) or place.uniform):
             return None
         from . import card_ceremonies
 

@@ -221,7 +221,8 @@ def test_during_a_wait_the_pin_is_asked_for_and_goes_nowhere(card: SoftCard, lea
     of = account(enrolled(leaf), failures=FREE + 1, last=Clock()())
     proof, world, ceremony = run(of, [card.carries])
     assert (proof, ceremony.reason) == (None, "waiting")
-    assert (world.asked, world.told) == ([PROMPT], [NOT_ACCEPTED])
+    waits = "Too many wrong answers: smartcard counts again in 30 s."
+    assert (world.asked, world.told) == ([PROMPT], [waits, NOT_ACCEPTED])
     assert [type(one) for one in requests(world)] == [Sign]
     assert world.operations == [(Attempt(DECOY_UID, "smartcard", None, ceremony.now()),)]
 
