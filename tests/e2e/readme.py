@@ -24,10 +24,10 @@ def sudo_line() -> str:
     return line
 
 
-def sshd_lines(section: str) -> tuple[str, str]:
-    """For /etc/pam.d/sshd and for sshd_config."""
-    pam, sshd = blocks(section)
-    return pam, sshd
+def sshd_lines(section: str) -> tuple[str, str, str]:
+    """For /etc/pam.d/sshd, for sshd_config, and for our settings."""
+    pam, sshd, *settings = blocks(section)
+    return pam, sshd, "".join(settings)
 
 
 def below_include(pam_file: str, lines: str) -> str:

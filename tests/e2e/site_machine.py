@@ -70,7 +70,7 @@ class SiteMachine:
 
     def start(self, config: str = "", section: str | None = None) -> None:
         """Start the service where this is its side, with these settings, and sshd as a section of README.md says."""
-        configure(self.machine, config)
+        configure(self.machine, f"{config}\n{sshd_lines(section)[2] if section else ''}")
         if self.side == "service":
             self.machine.service.start()
         if section:
@@ -78,7 +78,7 @@ class SiteMachine:
 
     def start_sshd(self, section: str) -> None:
         """Start sshd; returns when it takes connections."""
-        lines, config = sshd_lines(section)
+        lines, config, _ = sshd_lines(section)
         lay = below_include if section == PASSWORD_AND_CODE else in_place_of_include
         self.machine.write("/etc/pam.d/sshd", lay(self.machine.read("/etc/pam.d/sshd"), lines))
         own = self.machine.read("/etc/ssh/sshd_config")

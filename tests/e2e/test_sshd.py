@@ -27,7 +27,7 @@ def by_key(section: str) -> bool:
 
 
 def test_the_readmes_lines_are_the_ones_that_other_tests_use() -> None:
-    lines, config = sshd_lines(KEY_AND_CODE)
+    lines, config, _ = sshd_lines(KEY_AND_CODE)
     assert OURS.startswith(lines)
     assert "AuthenticationMethods publickey,keyboard-interactive\n" in config
     assert free_port_is_private()
