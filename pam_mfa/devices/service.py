@@ -90,10 +90,10 @@ class Broker:
         self._ready: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
         self._looking = False
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a PIN passes through
 
     def serve(self, listener: socket.socket) -> int:
         """As the function does."""
+        _dump_no_core()
         listener.setblocking(False)
         self._lasting = True
         while True:
@@ -105,6 +105,7 @@ class Broker:
 
     def serve_one(self, connection: socket.socket) -> int:
         """As the function does."""
+        _dump_no_core()
         self._take(connection)
         while self._errands or self._children:
             self.turn()
@@ -227,3 +228,8 @@ class Broker:
     def _forget(self, fd: int) -> None:
         if self._ready.pop(fd, None):
             self._poll.unregister(fd)
+
+
+def _dump_no_core() -> None:
+    """A PIN passes through this process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -226,3 +227,10 @@ class TestWaiting:
             broker.turn()
         child.kill()
         child.reap()
+
+
+def test_a_broker_dumps_no_core(tmp_path: Path) -> None:
+    """PINs pass through it."""
+    with sessions(tmp_path / "door") as session:
+        assert next_of(session(List(30))) == Idle(0)
+        assert resource.prlimit(session.broker, resource.RLIMIT_CORE) == (0, 0)
