@@ -16,8 +16,10 @@ REWRITE = "TRANSCRIPTS"  # in the environment: "rewrite"
 ASKED_FOR = ("password", "PIN", "code")
 _PROGRAMS = re.compile(r"^/(?:usr/)?s?bin/")
 _EVENT = re.compile("\0(.*?)\0")
+_AHEAD = re.compile("(?:\0.*?\0)*")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _DAY = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_SERIAL = re.compile(r"^(  Serial +)[0-9a-f]+$", re.MULTILINE)
 _ID = re.compile(r"\b[0-9a-f]{8}$", re.MULTILINE)  # the last column of `pam-mfa list`
 # Codes, seeds, QR codes and recovery codes, whoever's they are.
 _SECRETS = re.compile(
@@ -59,7 +61,8 @@ class Script:
         """All of it, without secrets and what differs from day to day."""
         text = _STYLE.sub("", self._text).rstrip()
         lines = "\n".join(line.rstrip() for line in _apart(text))
-        return redacted(_ID.sub("<the id>", _DAY.sub("<the date>", lines)))
+        same = _SERIAL.sub(r"\1<the number>", _DAY.sub("<the date>", lines))
+        return redacted(_ID.sub("<the id>", same))
 
 
 def as_typed(argv: Sequence[str]) -> str:
@@ -73,11 +76,12 @@ def _apart(text: str) -> Iterator[str]:
     Most happen when the start of a line was read. Whether its end was too is chance, and makes no difference.
     """
     for line in text.split("\n"):
+        before = len(_EVENT.findall(_AHEAD.match(line)[0]))  # type: ignore[index]
         shown, events = _EVENT.sub("", line), _EVENT.findall(line)
-        if line.startswith("\0"):
-            yield from [*events, shown] if shown else events
-        else:
-            yield from [shown, *events]
+        yield from events[:before]
+        if shown or not before:
+            yield shown
+        yield from events[before:]
 
 
 def redacted(text: str) -> str:

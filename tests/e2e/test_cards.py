@@ -44,10 +44,12 @@ def test_a_card_is_enrolled_and_opens_sudo(site: SiteMachine, cards: Cards) -> N
     start(site)
     leaf = COMPANY.leaf("alice")
     cards.insert(leaf)
-    enrol(site, leaf)
-    sudo = site.sudo()
-    sudo.answer(PROMPT, PIN)
-    assert sudo.ends_with(0) == ROOT
+    with site.terminals.story("enroll-card"):
+        enrol(site, leaf)
+    with site.terminals.story("sudo-card"):
+        sudo = site.sudo()
+        sudo.answer(PROMPT, PIN)
+        assert sudo.ends_with(0) == ROOT
     record = site.last_record(1)
     assert (record["outcome"], record["role"], record["factor"]) == ("GRANTED", site.side, "smartcard")
     assert record["label"] == NAME
@@ -62,11 +64,13 @@ def test_it_is_asked_for_and_inserted(site: SiteMachine, cards: Cards) -> None:
     card = cards.insert(leaf)
     enrol(site, leaf)
     cards.readers[0].remove()
-    sudo = site.sudo()
-    sudo.expect(INSERT)
-    cards.insert_again(card, reader=1)
-    sudo.answer(PROMPT, PIN)
-    assert sudo.ends_with(0) == ROOT
+    with site.terminals.story("sudo-card-inserted"):
+        sudo = site.sudo()
+        sudo.expect(INSERT)
+        cards.insert_again(card, reader=1)
+        site.terminals.happened("the card is inserted")
+        sudo.answer(PROMPT, PIN)
+        assert sudo.ends_with(0) == ROOT
 
 
 def test_a_strangers_card_beside_it(site: SiteMachine, cards: Cards) -> None:
@@ -87,11 +91,12 @@ def test_a_wrong_pin(site: SiteMachine, cards: Cards) -> None:
     leaf = COMPANY.leaf("alice")
     card = cards.insert(leaf)
     enrol(site, leaf)
-    sudo = site.sudo()
-    sudo.answer(PROMPT, WRONG_PIN)
-    sudo.expect("That was not the PIN of the smartcard: try again.")
-    sudo.answer(CODE, site.alice.code())
-    assert sudo.ends_with(0) == ROOT
+    with site.terminals.story("sudo-card-wrong-pin"):
+        sudo = site.sudo()
+        sudo.answer(PROMPT, WRONG_PIN)
+        sudo.expect("That was not the PIN of the smartcard: try again.")
+        sudo.answer(CODE, site.alice.code())
+        assert sudo.ends_with(0) == ROOT
     assert card.tries_left == 2
     sudo = site.sudo()
     sudo.answer(LAST_BUT_ONE, PIN)
@@ -113,10 +118,11 @@ def test_the_last_try_and_none(site: SiteMachine, cards: Cards, left: int, words
     card = cards.insert(leaf)
     enrol(site, leaf)
     card.tries_left = left
-    sudo = site.sudo()
-    sudo.expect(words)
-    sudo.answer(CODE, site.alice.code())
-    assert sudo.ends_with(0) == ROOT
+    with site.terminals.story("sudo-card-last-try" if left else "sudo-card-blocked"):
+        sudo = site.sudo()
+        sudo.expect(words)
+        sudo.answer(CODE, site.alice.code())
+        assert sudo.ends_with(0) == ROOT
     assert "PIN of your smartcard" not in sudo.transcript
     assert card.tries_left == left
 
@@ -126,13 +132,15 @@ def test_a_card_is_pulled_while_its_pin_is_typed(site: SiteMachine, cards: Cards
     leaf = COMPANY.leaf("alice")
     cards.insert(leaf)
     enrol(site, leaf)
-    sudo = site.sudo()
-    sudo.expect(PROMPT)
-    cards.readers[0].remove()
-    sudo.type(PIN, hidden=True)
-    sudo.expect("The smartcard was removed: insert it again.")
-    sudo.answer(CODE, site.alice.code())
-    assert sudo.ends_with(0) == ROOT
+    with site.terminals.story("sudo-card-pulled"):
+        sudo = site.sudo()
+        sudo.expect(PROMPT)
+        cards.readers[0].remove()
+        site.terminals.happened("the card is pulled out")
+        sudo.type(PIN, hidden=True)
+        sudo.expect("The smartcard was removed: insert it again.")
+        sudo.answer(CODE, site.alice.code())
+        assert sudo.ends_with(0) == ROOT
 
 
 @pytest.mark.parametrize("instruction", [VERIFY, GENERAL_AUTHENTICATE])

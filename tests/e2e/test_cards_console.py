@@ -57,46 +57,52 @@ def lets_in(site: SiteMachine, login: Terminal, count: int = 1, factor: str = "s
 
 
 def test_the_right_pin(site: SiteMachine, card: PivApplet) -> None:
-    login = log_in(site)
-    login.answer(PROMPT, PIN)
-    lets_in(site, login)
+    with site.terminals.story("console-card"):
+        login = log_in(site)
+        login.answer(PROMPT, PIN)
+        lets_in(site, login)
     record = site.last_record(1)
     assert record["label"] == NAME
     assert said_nothing_secret(site)
 
 
 def test_a_wrong_pin_and_the_right_one(site: SiteMachine, card: PivApplet) -> None:
-    login = log_in(site)
-    login.answer(PROMPT, WRONG_PIN)
-    login.expect("That was not the PIN of the smartcard: try again.")
-    login.answer(CODE, site.alice.code())
-    lets_in(site, login, factor="totp")
-    login = log_in(site)
-    login.answer(LAST_BUT_ONE, PIN)
-    lets_in(site, login, 2)
+    with site.terminals.story("console-card-wrong-pin"):
+        login = log_in(site)
+        login.answer(PROMPT, WRONG_PIN)
+        login.expect("That was not the PIN of the smartcard: try again.")
+        login.answer(CODE, site.alice.code())
+        lets_in(site, login, factor="totp")
+        login = log_in(site)
+        login.answer(LAST_BUT_ONE, PIN)
+        lets_in(site, login, 2)
     assert card.tries_left == card.tries
     assert said_nothing_secret(site)
 
 
 def test_a_blocked_pin(site: SiteMachine, card: PivApplet) -> None:
     card.tries_left = 0
-    login = log_in(site)
-    login.expect("The PIN of the smartcard is blocked: unblock it with its PUK")
-    login.answer(CODE, site.alice.code())
-    lets_in(site, login, factor="totp")
+    with site.terminals.story("console-card-blocked"):
+        login = log_in(site)
+        login.expect("The PIN of the smartcard is blocked: unblock it with its PUK")
+        login.answer(CODE, site.alice.code())
+        lets_in(site, login, factor="totp")
 
 
 def test_pulled_out_and_inserted_again(site: SiteMachine, cards: Cards, card: PivApplet) -> None:
     cards.readers[0].remove()
-    login = log_in(site)
-    login.expect(INSERT)
-    cards.insert_again(card)
-    login.expect(PROMPT)
-    cards.readers[0].remove()
-    login.type(PIN, hidden=True)
-    login.expect("The smartcard was removed: insert it again.")
-    login.answer(CODE, site.alice.code())
-    lets_in(site, login, factor="totp")
+    with site.terminals.story("console-card-pulled"):
+        login = log_in(site)
+        login.expect(INSERT)
+        cards.insert_again(card)
+        site.terminals.happened("the card is inserted")
+        login.expect(PROMPT)
+        cards.readers[0].remove()
+        site.terminals.happened("the card is pulled out")
+        login.type(PIN, hidden=True)
+        login.expect("The smartcard was removed: insert it again.")
+        login.answer(CODE, site.alice.code())
+        lets_in(site, login, factor="totp")
     assert card.tries_left == card.tries
 
 
