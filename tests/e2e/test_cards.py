@@ -210,7 +210,7 @@ def test_p04_a_revoked_certificate(site: SiteMachine, cards: Cards) -> None:
 
 
 def test_p04_a_list_that_is_out_of_date(site: SiteMachine, cards: Cards) -> None:
-    config = f'{CHAIN}[service.sudo]\nmethods = ["smartcard"]\n'
+    config = f'{CHAIN}[[rule]]\nservices = ["sudo"]\nmethods = ["smartcard"]\n'
     by_upn(site, cards, ISSUING.crl())
     lay(site, crls={"ca.crl": ISSUING.crl(days=(-10, -1))})
     configure(site.machine, config)
