@@ -64,12 +64,11 @@ def test_it_says_what_becomes_of_a_login(scene: Scene, user: str, items: dict[st
     assert login.prompts[:1] == ([said["sees"]] if said["sees"] else [])
 
 
-def test_a_user_asks_about_itself_alone(scene: Scene) -> None:
-    if scene.side == "engine":
-        pytest.skip("only the service has a socket for everybody")
-    scene.configure(SETTINGS)
-    assert explained(scene, "--service", "mfa", user="carol")["code"] == "PAM_MAXTRIES"
+def test_a_user_asks_about_itself_alone(served: Scene) -> None:
+    """Of the service, which alone has a socket for everybody."""
+    served.configure(SETTINGS)
+    assert explained(served, "--service", "mfa", user="carol")["code"] == "PAM_MAXTRIES"
     for other in (["--user", "alice"], ["--ruser", "alice"]):
-        done = scene.machine.run(["/usr/bin/pam-mfa", "explain", "--service", "su", *other], "carol", check=False)
+        done = served.machine.run(["/usr/bin/pam-mfa", "explain", "--service", "su", *other], "carol", check=False)
         assert done.returncode == 3
         assert "only root" in done.stderr
