@@ -64,11 +64,12 @@ def test_it_says_what_becomes_of_a_login(scene: Scene, user: str, items: dict[st
     assert login.prompts[:1] == ([said["sees"]] if said["sees"] else [])
 
 
-def test_a_user_asks_about_itself_alone(served: Scene) -> None:
+@pytest.mark.parametrize("scene", ["service"], indirect=True)
+def test_a_user_asks_about_itself_alone(scene: Scene) -> None:
     """Of the service, which alone has a socket for everybody."""
-    served.configure(SETTINGS)
-    assert explained(served, "--service", "mfa", user="carol")["code"] == "PAM_MAXTRIES"
+    scene.configure(SETTINGS)
+    assert explained(scene, "--service", "mfa", user="carol")["code"] == "PAM_MAXTRIES"
     for other in (["--user", "alice"], ["--ruser", "alice"]):
-        done = served.machine.run(["/usr/bin/pam-mfa", "explain", "--service", "su", *other], "carol", check=False)
+        done = scene.machine.run(["/usr/bin/pam-mfa", "explain", "--service", "su", *other], "carol", check=False)
         assert done.returncode == 3
         assert "only root" in done.stderr
