@@ -218,6 +218,7 @@ def test_p04_a_list_that_is_out_of_date(site: SiteMachine, cards: Cards) -> None
         site.machine.service.send(1)
     sudo = site.sudo()
     sudo.expect("The certificate of that smartcard cannot be checked now")
+    sudo.expect("password for alice: ")
     sudo.interrupt()
     sudo.end()
     record = site.last_record(1)

@@ -18,12 +18,14 @@ VERIFY = "/usr/lib/pam-mfa/pam-mfa-verify"
 STUB = "/usr/lib/pam-mfa/stub"
 KEY = bytes(range(32))
 
-# The staged executables, the account, the key, people; in place of the site directory one of cffi and the stub.
+# The staged executables, the accounts, the key, people; in place of the site directory one of cffi and the stub.
+# The path checker's account is made where a test is about it; an installation on this system may have brought it.
 FURNISH = """
 set -eu
 rm -rf /usr/lib/pam-mfa /etc/pam-mfa /var/lib/pam-mfa
 mkdir -p /usr/lib/pam-mfa /etc/pam-mfa
 cp -a "$1"/usr/lib/pam-mfa/. /usr/lib/pam-mfa/
+! getent passwd pam-mfa-verify >/dev/null || userdel pam-mfa-verify
 for user in pam-mfa pam-mfa-device; do
     getent passwd $user >/dev/null ||
         useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin $user

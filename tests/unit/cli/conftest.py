@@ -18,6 +18,11 @@ from .installed import healthy, lay, listening
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "TZ": "UTC"}
 
+# Not root, but for the way to this project, which may lie in root's own directory.
+AS_SOMEBODY = [
+    "/usr/bin/setpriv", "--reuid=65534", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+]  # fmt: skip
 PROGRAM = """
 import sys
 from pathlib import Path

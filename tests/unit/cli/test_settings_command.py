@@ -17,7 +17,7 @@ from machine import wait_for
 
 from pam_mfa.cli.exits import Exit
 
-from .conftest import Run, command, environment
+from .conftest import AS_SOMEBODY, Run, command, environment
 from .installed import lay
 
 TEXT = '# ours\nfail_delay = 2.0 # seconds\n\n[policy]\n#local_key = "auto"\nmethods = ["totp"]\n'
@@ -136,7 +136,7 @@ def test_one_at_a_time(file: Path, run: Run, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["set", "fail_delay", "1"], ["edit"]])
 def test_only_root_changes_it(file: Path, root: Path, arguments: list[str]) -> None:
-    words = ["/usr/bin/setpriv", "--reuid=65534", "--clear-groups", *command(root, "config", *arguments)]
+    words = [*AS_SOMEBODY, *command(root, "config", *arguments)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment(EDITOR="true"))
     assert (done.returncode, "only root may do that" in done.stderr) == (Exit.REFUSED, True)
     assert file.read_text() == TEXT

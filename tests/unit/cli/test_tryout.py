@@ -27,7 +27,7 @@ from pam_mfa.cli.tryout import freshness, record, steps, watcher
 from pam_mfa.cli.wholefile import Whole
 from pam_mfa.errors import RefusedError
 
-from .conftest import PROGRAM, Run, environment
+from .conftest import AS_SOMEBODY, PROGRAM, Run, environment
 from .installed import lay
 
 SUDO = "@include common-auth\n"
@@ -287,7 +287,7 @@ def test_a_time_that_is_none(run: Run, time: str) -> None:
 )
 def test_only_root_may(root: Path, sudo: Path, command: list[str]) -> None:
     root.chmod(0o755)
-    words = ["/usr/bin/setpriv", "--reuid=65534", "--clear-groups", str(root / "usr/bin/pam-mfa"), "try", *command]
+    words = [*AS_SOMEBODY, str(root / "usr/bin/pam-mfa"), "try", *command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd="/")
     assert (done.returncode, done.stdout) == (Exit.REFUSED, ""), done.stderr
     assert not (root / "var/lib/pam-mfa-try").exists()
