@@ -107,6 +107,7 @@ class Broker:
         """As the function does."""
         _dump_no_core()
         self._take(connection)
+        self._look(time.monotonic())  # the request is there already, and nothing would wake a turn for it
         while self._errands or self._children:
             self.turn()
         return 0

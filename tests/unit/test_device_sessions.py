@@ -234,3 +234,25 @@ def test_a_broker_dumps_no_core(tmp_path: Path) -> None:
     with sessions(tmp_path / "door") as session:
         assert next_of(session(List(30))) == Idle(0)
         assert resource.prlimit(session.broker, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_a_request_that_is_there_already_is_begun_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an engine sends it: nothing else would wake its broker."""
+    monkeypatch.setattr(service_module, "LOOK_SECONDS", 3600)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(encode(List(30)))
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            Broker([Places([])], (0,)).serve_one(theirs)
+        finally:
+            os._exit(1)
+    theirs.close()
+    client = Client(ours)
+    try:
+        assert next_of(client) == Idle(0)
+    finally:
+        client.close()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
