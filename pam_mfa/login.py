@@ -88,8 +88,7 @@ def login(
     proof = yield from prove(ceremony, found.rule.methods, factors)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    verdict = grant(proof, request.session, ceremony.uid)
-    return replace(verdict, reason=f"{verdict.reason}_{ceremony.caveat}") if ceremony.caveat else verdict
+    return grant(proof, request.session, ceremony.uid, ceremony.caveat)
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

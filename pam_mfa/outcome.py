@@ -74,11 +74,15 @@ class Verdict:
     label: str | None = None
 
 
-def grant(proof: object, session: str, uid: int) -> Verdict:
+def grant(proof: object, session: str, uid: int, caveat: str = "") -> Verdict:
     """The only way to GRANTED: a proof of this session and this account.
 
     Anything else, also a proof made for somebody else, ends in UNAVAILABLE.
+
+    Args:
+        caveat: what the settings let pass of it, in one word, for the log.
     """
     if type(proof) is not Proof or proof.session != session or proof.uid != uid:
         return Verdict(Outcome.UNAVAILABLE, "no_proof")
-    return Verdict(Outcome.GRANTED, "proven", proof.factor, proof.credential, proof.label)
+    reason = f"proven_{caveat}" if caveat else "proven"
+    return Verdict(Outcome.GRANTED, reason, proof.factor, proof.credential, proof.label)

@@ -17,6 +17,7 @@ from ..store.base import Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made, Place
+from .material import packed, unpacked
 
 FORM = 1
 TRANSPORTS = {1: "usb", 2: "nfc"}  # devices/base.py
@@ -75,18 +76,13 @@ class Material:
             self.user_handle,
             self.product.encode(),
         )
-        return _HEAD.pack(FORM, flags, self.transport) + b"".join(len(text).to_bytes(2) + text for text in texts)
+        return _HEAD.pack(FORM, flags, self.transport) + packed(texts)
 
     @staticmethod
     def unpack(material: bytes) -> Material:
         """The other way round. Material was sealed by us, so its form is not checked again."""
         _, flags, transport = _HEAD.unpack_from(material)
-        texts, at = [], _HEAD.size
-        while at < len(material):
-            end = at + 2 + int.from_bytes(material[at : at + 2])
-            texts.append(material[at + 2 : end])
-            at = end
-        rp_id, credential_id, key, aaguid, user_handle, product = texts
+        rp_id, credential_id, key, aaguid, user_handle, product = unpacked(material, _HEAD.size)
         synced = bool(flags & _SYNCED) if flags & _SYNCED_KNOWN else None
         known = (rp_id.decode(), credential_id, key, aaguid, user_handle, transport, product.decode())
         return Material(*known, bool(flags & _VERIFIED), bool(flags & _DISCOVERABLE), synced)

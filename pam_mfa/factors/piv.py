@@ -18,6 +18,7 @@ from ..store.base import Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made
+from .material import packed, unpacked
 
 FORM = 1
 KEY, UPN, MAIL = 1, 4, 5  # verify/base.py has the kinds
@@ -63,18 +64,13 @@ class Material:
         """The credential's material."""
         shown = (self.key, self.subject, self.issuer, self.number, self.valid_until)
         texts = (self.value, *(text.encode() for text in shown))
-        return _HEAD.pack(FORM, self.kind, self.slot) + b"".join(len(text).to_bytes(2) + text for text in texts)
+        return _HEAD.pack(FORM, self.kind, self.slot) + packed(texts)
 
     @staticmethod
     def unpack(material: bytes) -> Material:
         """The other way round. Material was sealed by us, so its form is not checked again."""
         _, kind, slot = _HEAD.unpack_from(material)
-        texts, at = [], _HEAD.size
-        while at < len(material):
-            end = at + 2 + int.from_bytes(material[at : at + 2])
-            texts.append(material[at + 2 : end])
-            at = end
-        value, *shown = texts
+        value, *shown = unpacked(material, _HEAD.size)
         return Material(kind, value, slot, *(text.decode() for text in shown))
 
 

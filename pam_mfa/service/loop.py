@@ -17,6 +17,7 @@ from .. import wire
 from ..audit import Record
 from ..conversation import CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read
 from ..errors import Gone, LookupFailed, StoreError
+from ..peer import peer_uid
 from ..store.base import Store
 from ..store.writer import Writer
 from ..trail import Trail
@@ -26,7 +27,6 @@ from .channel import Backend, Done, found, stored
 from .devices import Devices, Line, Pending, absent
 from .manage import Management
 from .session import Ground, Session
-from .system import peer_uid
 from .transaction import Transaction
 
 KINDS: dict[str, type[Session]] = {"priv": Transaction, "user": Transaction, "manage": Management}

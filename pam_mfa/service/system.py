@@ -14,7 +14,7 @@ from functools import cache
 from ..conversation import Locate, Located, LookedUp, LookUp
 from ..errors import LookupFailed
 from ..origin import UNKNOWN, Facts
-from ..peer import peer_pid, peer_uid as peer_uid
+from ..peer import peer_pid
 from ..throttle import Instant
 
 LOOK_UP_SECONDS = 2.0

@@ -122,6 +122,11 @@ def lookalike() -> Mock:
 )
 def test_nothing_else_grants(proof: object) -> None:
     assert grant(proof, "session-1", 1000) == Verdict(Outcome.UNAVAILABLE, "no_proof")
+    assert grant(proof, "session-1", 1000, "crl_missing") == Verdict(Outcome.UNAVAILABLE, "no_proof")
+
+
+def test_what_was_let_pass_is_told() -> None:
+    assert grant(PROOF, "session-1", 1000, "crl_missing").reason == "proven_crl_missing"
 
 
 def test_a_proof_cannot_be_turned_into_another() -> None:
