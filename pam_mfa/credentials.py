@@ -16,10 +16,10 @@ SHORTEST_PREFIX = 4
 
 
 def list_credentials(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
-    """Flow: one record for each credential, oldest first; those made together in the registry's order."""
+    """Flow: one record for each credential, in the registry's order of factors, the oldest of each first."""
     account = yield from desk.account()
     order = {name: place for place, name in enumerate(desk.factors)}
-    for credential in sorted(account.credentials, key=lambda c: (c.created, order.get(c.factor, len(order)))):
+    for credential in sorted(account.credentials, key=lambda c: (order.get(c.factor, len(order)), c.created, c.label)):
         yield from _show(desk, credential)
 
 

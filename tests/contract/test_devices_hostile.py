@@ -37,7 +37,7 @@ class TestAnswers:
             for request in (List(5), assertion(ABSENT), make()):
                 with bench.session(request) as session:
                     assert outcome(session) in (Failure.NONSENSE, None)
-        assert 0 < most[0] < MAX_DATA
+        assert most[0] < MAX_DATA  # 0 where it was gone before anybody looked
 
     @pytest.mark.parametrize("answer", SAID)
     def test_to_the_silent_question(self, bench: Bench, answer: str) -> None:
@@ -164,7 +164,7 @@ class TestCards:
         key.card.faults.answer = {ins: answer, 0xC0: "endless"}
         with memory_watched(bench) as most, bench.session(List(20)) as session:
             assert outcome(session) in (Failure.NONSENSE, None)
-        assert 0 < most[0] < MAX_DATA
+        assert most[0] < MAX_DATA  # 0 where it was gone before anybody looked
         assert len(key.card.commands(0xC0)) < 200
 
     def test_an_empty_answer(self, bench: Bench) -> None:
