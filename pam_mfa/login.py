@@ -79,9 +79,7 @@ def login(
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
-        if text := notice(found):
-            yield from tell(text)
-        return Verdict(Outcome.EXEMPT, found.decision.reason)
+        return (yield from _let_by(found))
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
@@ -89,6 +87,12 @@ def login(
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
+
+
+def _let_by(found: Assessment) -> Steps[Verdict]:
+    if text := notice(found):
+        yield from tell(text)
+    return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pam_mfa import config
-from pam_mfa.config import Clone, Fido2, FirstEnrolment, Settings, Synced
+from pam_mfa.config import Clone, EnrolFrom, Fido2, FirstEnrolment, Settings, Synced
 from pam_mfa.errors import ConfigError
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
 
@@ -51,7 +51,9 @@ def test_every_key_is_read() -> None:
         audit = "required"
         fail_delay = 0.25
         issuer = "Exämple Ltd"
+        sshd_touch_required = true
         fido2 = {rp_id = "example.org", synced = "deny", clone = "warn"}
+        enrol_from = {networks = ["192.0.2.0/24"], services = ["gdm-*"]}
         [policy]
         user_verification = "required"
         local_key = "never"
@@ -61,6 +63,11 @@ def test_every_key_is_read() -> None:
         subject = "caller"
         first_factor = "none"
         enrol_by = 2030-12-31
+        logins_left = 5
+        enrol_at_login = true
+        help = "Call the help desk"
+        credit_ssh_keys = true
+        lease = "10m"
         [[rule]]
         name = "all of them"
         services = ["sshd", "gdm-*"]
@@ -75,6 +82,12 @@ def test_every_key_is_read() -> None:
         local_key = "always"
         subject = "user"
         first_factor = "publickey"
+        enrol_by = 2000-01-01
+        logins_left = 0
+        enrol_at_login = false
+        help = "Äsk"
+        credit_ssh_keys = false
+        lease = "12h"
         """,
         FACTORS,
     )
@@ -85,13 +98,25 @@ def test_every_key_is_read() -> None:
     assert settings.fido2 == Fido2("example.org", Synced.DENY, Clone.WARN)
     assert settings.policy == Rule(
         ("recovery",), Unenrolled.ALLOW, UserVerification.REQUIRED, LocalKey.NEVER, True, Subject.CALLER,
-        FirstFactor.NONE, date(2030, 12, 31),
+        FirstFactor.NONE, date(2030, 12, 31), 5, True, "Call the help desk", True, 600,
     )  # fmt: skip
     networks = tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.1/32")))
     groups = ("backup", "!EXAMPLE\\domain users")
     match = Match(("sshd", "gdm-*"), ("alice", "!bob"), groups, networks, Session.REMOTE)
     terms = (Unenrolled.DENY, UserVerification.PREFERRED, LocalKey.ALWAYS, True, Subject.USER, FirstFactor.PUBLICKEY)
-    assert settings.rules == (Rule(("totp", "recovery"), *terms, date(2030, 12, 31), "all of them", match),)
+    rollout = (date(2000, 1, 1), 0, False, "Äsk", False, 12 * 3600)
+    assert settings.rules == (Rule(("totp", "recovery"), *terms, *rollout, "all of them", match),)
+    assert settings.enrol_from == EnrolFrom((networks[0],), ("gdm-*",))
+    assert settings.sshd_touch_required is True
+
+
+def test_a_rule_inherits_all_but_what_lets_somebody_by() -> None:
+    text = """
+    policy = {methods = ["totp"], exempt = true, lease = "1h", logins_left = 3, credit_ssh_keys = true, help = "Ask"}
+    [[rule]]
+    """
+    (rule,) = config.parse(text, FACTORS).rules
+    assert rule == Rule(("totp",), logins_left=3, help="Ask", credit_ssh_keys=True, name="1")
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -111,9 +136,13 @@ def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
 
 DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
-TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, rule"
+TOP = "first_enrolment, enrol_from, audit, fail_delay, issuer, sshd_touch_required, fido2, smartcard, policy, rule"
 HOST = "must be a domain name in lower case, for example example.org"
-TERMS = "methods, exempt, unenrolled, enrol_by, user_verification, local_key, subject, first_factor"
+TERMS = ", ".join([
+    "methods, exempt, unenrolled, enrol_by, logins_left, enrol_at_login, help, user_verification, local_key, subject",
+    "first_factor, credit_ssh_keys, lease",
+])  # fmt: skip
+LEASE = 'policy.lease: must be a time from 1m to 12h, for example "10m"'
 KEYS = f"name, services, users, groups, networks, session, {TERMS}"
 
 
@@ -143,6 +172,24 @@ KEYS = f"name, services, users, groups, networks, session, {TERMS}"
         ("policy.enrol_by = '2030-12-31'", "policy.enrol_by: a text; must be a date, for example 2030-12-31"),
         ("policy.enrol_by = 2030-12-31T00:00:00",
          "policy.enrol_by: a date or time; must be a date, for example 2030-12-31"),
+        ("policy.logins_left = -1", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = true", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = 1001", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = 2.0", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.enrol_at_login = 1", "policy.enrol_at_login: a number; must be true or false"),
+        ("policy.help = ''", "policy.help: must be a text of 1 to 200 printable characters"),
+        ('policy.help = "a\\nb"', "policy.help: must be a text of 1 to 200 printable characters"),
+        ("policy.credit_ssh_keys = 'yes'", "policy.credit_ssh_keys: a text; must be true or false"),
+        ("sshd_touch_required = 'yes'", "sshd_touch_required: a text; must be true or false"),
+        *((f"policy.lease = {lease}", LEASE) for lease in (
+            "600", "true", "''", "'0m'", "'59s'", "'13h'", "'1d'", "'10'", "'10 m'", "'10M'", "'-10m'", "'1.5h'",
+            "'\uff110m'", "'010m'", "'10m\\n'", "'9999999m'",
+        )),
+        ("enrol_from = ['sshd']", "enrol_from: a list; must be a table"),
+        ("enrol_from.users = ['alice']", "enrol_from.users: unknown key; did you mean services?"),
+        ("enrol_from.services = []", "enrol_from.services: empty: a rule for nobody; leave the key out for everybody"),
+        ("enrol_from.networks = ['192.0.2.1/24']", 'enrol_from.networks[0]: "192.0.2.1/24" is not a network, for '
+         "example 192.0.2.0/24 or 2001:db8::/32"),
         ("policy.exempt = 'true'", "policy.exempt: a text; must be true or false"),
         ("policy.exempt = 1", "policy.exempt: a number; must be true or false"),
         ("policy.subject = 'root'", 'policy.subject: "root"; one of: user, caller'),
@@ -150,8 +197,8 @@ KEYS = f"name, services, users, groups, networks, session, {TERMS}"
         ("audit = true", "audit: a boolean; one of: best-effort, required"),
         ("issuer = 1", ISSUER),
         # values that are none of those allowed
-        ("first_enrolment = ''", 'first_enrolment: ""; one of: password, self'),
-        ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self'),
+        ("first_enrolment = ''", 'first_enrolment: ""; one of: password, self, ticket'),
+        ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self, ticket'),
         ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
         ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
         ("policy.methods = []", "policy.methods: empty; at least one of: fido2, smartcard, totp, recovery"),
