@@ -114,8 +114,8 @@ TERM_KEYS = {
                      Rule().first_factor),
     "credit_ssh_keys": ("An enrolled security key that sshd has taken the login's public key from counts as the "
                         "second factor; sshd_touch_required has to be true.", "false"),
-    "lease": ('A time from "1m" to "12h" for which a proof also holds for further logins from the same session, terminal '
-              "and kind of service. No rule inherits it.", "none"),
+    "lease": ('A time from "1m" to "12h" for which a proof also holds for further logins from the same session, '
+              "terminal and kind of service. No rule inherits it.", "none"),
 }  # fmt: skip
 
 
