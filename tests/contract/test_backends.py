@@ -259,9 +259,9 @@ def test_a_credentials_whole_life(door: Door) -> None:
         assert listing.done == {"ok": True}
         return [part["label"] for part in listing.parts]
 
-    assert labels() == ["phone", "recovery codes", "tablet"]
+    assert labels() == ["phone", "tablet", "recovery codes"]
     assert door.call("manage").request("rename", ACCOUNT, credential="tablet", label="slate").done == {"ok": True}
-    assert labels() == ["phone", "recovery codes", "slate"]
+    assert labels() == ["phone", "slate", "recovery codes"]
     assert door.call("manage").request("remove", ACCOUNT, credential="slate").done == {"ok": True}
     assert labels() == ["phone", "recovery codes"]
     fresh = door.call("manage").request("recovery", ACCOUNT, renew=True)

@@ -30,6 +30,7 @@ class Terminal:
     def __init__(self, machine: Machine, argv: Sequence[str], user: str | None, shown: str = "") -> None:
         self.script = Script(shown or as_typed(argv), user)
         self.over = False  # its end was waited for
+        self._interrupted = False
         self._argv = list(argv)
         self._child: Any = machine.spawn(argv, user, timeout=DEADLINE, logfile=None)
         self._child.logfile_read = self.script
@@ -63,7 +64,8 @@ class Terminal:
         return [*texts, ""][int(found)]
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Ctrl-C; `end` repeats it: a program that has shown its prompt and does not read yet forgets it."""
+        self._interrupted = True
         self._child.sendintr()
 
     def hang_up(self, number: int) -> None:
@@ -72,6 +74,11 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """Wait for the program's end: exit status (negative: the signal) and what it said since the last wait."""
+        watch = Watch()
+        while self._interrupted and not self.over and watch.seconds < DEADLINE:
+            self.over = self._child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=1) == 0
+            if not self.over:
+                self._child.sendintr()
         if not self.over:
             self._child.expect(pexpect.EOF)
             self.over = True

@@ -64,7 +64,7 @@ def refused(call: Callable[[], object]) -> str:
 # ------------------------------------------------------------------------------------------- seeing
 
 
-def test_the_list_is_the_oldest_first_and_holds_nothing_secret(store: SqliteStore) -> None:
+def test_the_list_is_the_oldest_of_a_factor_first_and_holds_nothing_secret(store: SqliteStore) -> None:
     do(store, Attempt(ALICE, "totp", None, CLOCK()))
     world = run(store, credentials.list_credentials)
     assert world.asked == []
@@ -81,15 +81,17 @@ def test_the_list_is_the_oldest_first_and_holds_nothing_secret(store: SqliteStor
     assert "material" not in repr(world.records)
 
 
-def test_what_was_made_together_is_listed_in_the_order_of_the_registry(store: SqliteStore) -> None:
-    enrol(store, replace(recovery(created=9), id="0" * 32), totp("app", created=9))  # by id it would be the other way
+def test_factors_are_listed_in_the_order_of_the_registry(store: SqliteStore) -> None:
+    enrol(
+        store, replace(recovery(created=8), id="0" * 32), totp("app", created=9)
+    )  # by time and id it would be another
     records = run(store, credentials.list_credentials).records
-    assert [record["factor"] for record in records if record["created"] == 9] == ["totp", "recovery"]
+    assert [record["factor"] for record in records] == ["totp"] * 3 + ["recovery"] * 2
 
 
 def test_an_unknown_factor_is_listed_without_details(store: SqliteStore) -> None:
     enrol(store, Credential("f1d0" * 8, ALICE, "alice", "piv", "key", b"x", created=1))
-    assert run(store, credentials.list_credentials).records[0]["details"] == {}
+    assert run(store, credentials.list_credentials).records[-1]["details"] == {}
 
 
 def test_an_empty_account_is_an_empty_list(store: SqliteStore) -> None:

@@ -268,7 +268,7 @@ def test_doctor_knows_of_it(root: Path, sudo: Path, run: Run) -> None:
     assert (severity, found.startswith("a change is being tried")) == ("warn", True)
     (pid,) = watchers(root)
     os.kill(pid, signal.SIGKILL)
-    wait_for("its end", lambda: not watchers(root))
+    wait_for("doctor to see its end", lambda: [severity for severity, _ in said()] == ["bad"])
     assert said() == [("bad", "nobody watches the time of the change that is being tried")]
     pending = root / "var/lib/pam-mfa-try/pending.json"
     pending.write_text(pending.read_text().replace(record.life(), "another"))
