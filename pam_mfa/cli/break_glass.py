@@ -132,7 +132,7 @@ def _held(where: Paths) -> dict[str, Code | str]:
 
 
 def _put(where: Paths, code: Code) -> None:
-    """Write a code's file, and its directory where that is missing or somebody else's. Raises RefusedError."""
+    """Write a code's file, and its directory where that is missing. Raises RefusedError."""
     from . import wholefile
     from .wholefile import Kind, Whole
 
