@@ -38,8 +38,8 @@ class Record:
     """What happened, for the log.
 
     Args:
-        event: "login", the management request ("enroll", "remove" and so on), or "alert": what a session met on its
-            way that an administrator must know at once.
+        event: "login", the management request ("enroll", "remove" and so on), "attempt": a break-glass code that was
+            not taken, or "alert": what a session met on its way that an administrator must know at once.
         outcome: how it ended; None for a management request that was carried out, and for an alert.
         reason: one machine-readable word.
         role: who wrote this: "service", "engine" or "manage".

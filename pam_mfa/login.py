@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
+from . import break_glass
 from .config import Settings
 from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
-from .errors import LookupFailed
+from .errors import ConfigError, LookupFailed, PamMfaError, StoreError
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
 from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
@@ -70,12 +71,20 @@ class Assessment:
 
 
 def login(
-    request: Request, settings: Settings, factors: Mapping[str, Factor], now: Callable[[], Instant]
+    request: Request, settings: Settings | None, factors: Mapping[str, Factor], now: Callable[[], Instant]
 ) -> Steps[Verdict]:
-    """Flow of one login. Returns its verdict; raises PamMfaError where none can be reached."""
+    """Flow of one login; without settings break-glass alone lets in.
+
+    Returns its verdict; raises PamMfaError where none can be reached.
+    """
     if not (yield from _peer_may_ask(request)):
         return Verdict(Outcome.DENIED, "peer_denied")
-    found = yield from assess(request, settings, now)
+    if settings is None:
+        return (yield from _undecided(request, now, ConfigError(["no usable settings"])))
+    try:
+        found = yield from assess(request, settings, now)
+    except (StoreError, LookupFailed) as problem:
+        return (yield from _undecided(request, now, problem))
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
@@ -83,10 +92,23 @@ def login(
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
-    proof = yield from prove(ceremony, found.rule.methods, factors)
+    ceremony.otherwise = break_glass.accept
+    typed = any(not is_device(factors[name]) for name in found.rule.methods)
+    proof = yield from break_glass.backed(ceremony, prove(ceremony, found.rule.methods, factors), typed)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
+
+
+def _undecided(request: Request, now: Callable[[], Instant], problem: PamMfaError) -> Steps[Verdict]:
+    """Flow: nobody can say what has to be proven. Break-glass counts all the same, else it is as if there were none."""
+    place = Place(request.host, request.service, request.user, request.rhost)
+    account = Account(DECOY_UID if request.uid is None else request.uid, request.user)
+    ceremony = Ceremony(request.session, request.uid, account, now, place=place)
+    proof = yield from break_glass.instead(ceremony, problem)
+    if proof is None or ceremony.uid is None:
+        return _refusal(ceremony)
+    return grant(proof, request.session, ceremony.uid)
 
 
 def _let_by(found: Assessment) -> Steps[Verdict]:

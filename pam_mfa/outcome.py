@@ -40,7 +40,7 @@ PAM_CODE = {
 class Proof:
     """That a credential's answer was right and its use is on disk.
 
-    Made by a factor's verifier (`factors.base.settle`) and nowhere else.
+    Made by a factor's verifier (`factors.base.settle`), by whoever takes a break-glass code, and nowhere else.
 
     Args:
         session: id of the session whose question was answered.

@@ -10,6 +10,7 @@ from pam_mfa.conversation import (
     Answer,
     Ask,
     AskSecret,
+    BreakGlass,
     Checked,
     CheckPassword,
     CheckPath,
@@ -21,6 +22,7 @@ from pam_mfa.conversation import (
     Event,
     Expired,
     Found,
+    GlassBroken,
     Locate,
     Located,
     LookedUp,
@@ -258,6 +260,7 @@ class World:
         passwords: right passwords by user.
         facts: what logind knows.
         paths: the path checker.
+        glass: what there is of break-glass codes.
         device: events for Wait, one after the other; a function is called with the request that runs.
         instead: by number of the want: what happens instead of what was wanted.
     """
@@ -269,6 +272,7 @@ class World:
     passwords: Mapping[str, str] = field(default_factory=dict)
     facts: object = UNKNOWN
     paths: Callable[[Any], object] | None = None
+    glass: Callable[[BreakGlass], Response] = lambda want: GlassBroken(0)
     device: Iterable[Event | Callable[[Any], Event]] = ()
     instead: Mapping[int, Response] = field(default_factory=dict)
     wants: list[Want] = field(default_factory=list)
@@ -344,8 +348,8 @@ class World:
                 return Checked(self.passwords.get(user) == password)
             case CheckPath(check):
                 return self._checked(check)
-            case Wait():
-                return self._waited(want)
+            case Wait() | BreakGlass():
+                return self._waited(want) if isinstance(want, Wait) else self.glass(want)
             case _:
                 return Shown()
 

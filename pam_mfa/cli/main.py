@@ -14,6 +14,7 @@ import click
 from .. import __version__
 from ..errors import AbortedError, PamMfaError, RefusedError
 from .accounts import accounts, status, unlock
+from .break_glass import break_glass
 from .call import Call, with_json
 from .credentials import list_credentials, recovery, remove, rename
 from .doctor import doctor
@@ -52,7 +53,7 @@ def version(call: Call) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
-    explain, policy, trying, config,
+    explain, policy, trying, config, break_glass,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -66,6 +66,7 @@ class Ceremony:
         undecided: why nobody could say whether a credential is good, "" where that was not met.
         caveat: what was let pass of the proof, as the settings say, for the audit record; "" where nothing was.
         place: where; by default somewhere without devices.
+        otherwise: takes a typed answer that has no factor's form; None: nobody does.
     """
 
     session: str
@@ -77,6 +78,7 @@ class Ceremony:
     undecided: str = ""
     caveat: str = ""
     place: Place = NOWHERE
+    otherwise: Callable[[Ceremony, str], Steps[Proof | None]] | None = None
 
 
 class Factor(Protocol):

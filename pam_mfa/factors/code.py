@@ -26,8 +26,10 @@ def prove(ceremony: Ceremony, factors: tuple[CodeFactor, ...]) -> Steps[Proof | 
 
 
 def _judge(ceremony: Ceremony, factors: tuple[CodeFactor, ...], answer: str) -> Steps[Proof | None]:
-    # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
     factor = next((f for f in factors if f.fits(answer)), None)
+    if factor is None and ceremony.otherwise and (other := (yield from ceremony.otherwise(ceremony, answer))):
+        return other
+    # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
     name = (factor or factors[0]).name
     compared = comparable(ceremony, name)
     matched = _match(ceremony, factor, answer) if factor and compared else None

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..conversation import (
     Aborted,
+    BreakGlass,
     CheckPassword,
     CheckPath,
     Commit,
@@ -16,6 +17,7 @@ from ..conversation import (
     Event,
     Expired,
     Found,
+    GlassBroken,
     HangUp,
     Locate,
     Located,
@@ -53,6 +55,10 @@ class Backend(Protocol):
 
     def check_path(self, want: CheckPath, done: Done) -> None: ...
 
+    def break_glass(self, want: BreakGlass, done: Done) -> None:
+        """Look for break-glass codes. Where there is no place for them there are none."""
+        done(GlassBroken(0))
+
     def wait(self, want: Wait, done: Done) -> None:
         """The one that need not call `done`: the session ends a wait that lasts too long."""
 
@@ -66,7 +72,7 @@ class Channel(Generic[T]):
 
     Args:
         flow: the generator, not yet started.
-        backend: does Read, Commit, LookUp, Locate, CheckPassword, Wait, HangUp.
+        backend: does Read, Commit, LookUp, Locate, CheckPassword, CheckPath, BreakGlass, Wait, HangUp.
         say: passes Tell, Warn, Ask, AskSecret, Show, Alert on to the peer; returns the event of what needs no
             answer, None for what the peer will answer.
         finish: called once with what the flow returned, or with the exception that ended it.
@@ -167,6 +173,8 @@ class Channel(Generic[T]):
                 self._backend.check_password(want, done)
             case CheckPath():
                 self._backend.check_path(want, done)
+            case BreakGlass():
+                self._backend.break_glass(want, done)
             case Wait():
                 self._backend.wait(want, done)
             case HangUp():

@@ -10,7 +10,7 @@ from functools import partial
 from .. import wire
 from ..audit import Record
 from ..conversation import Aborted, About, Alert, Event, Shown, Want
-from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
+from ..errors import PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
 from ..structure import replace
@@ -56,8 +56,6 @@ class Transaction(Session):
 
     def _begin(self, hello: wire.Hello) -> None:
         ground = self._ground
-        if ground.settings is None:
-            raise ConfigError(["no usable settings"])
         self._count(hello.ruser)
         request = Request(
             session=self.id,
@@ -82,7 +80,8 @@ class Transaction(Session):
         if not isinstance(want, Alert):
             return super()._say(want)
         about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
-        self._link.record(replace(self._record(about), event="alert", outcome=None), False, lambda written: None)
+        event, outcome = ("alert", None) if want.loud else ("attempt", about.outcome)
+        self._link.record(replace(self._record(about), event=event, outcome=outcome), False, lambda written: None)
         return Shown()
 
     def _count(self, ruser: str) -> None:
