@@ -15,6 +15,7 @@ from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
+from .lease import hint
 from .login import Assessment, Request, assess, begin, is_device, notice, prove
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
@@ -44,7 +45,10 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
     asked = found.decision.entry is Entry.PROVE
-    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else notice(found)
+    sees = notice(found)
+    if asked:
+        words = hint(request, found.rule)
+        sees = words or (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors)))
     yield from show(
         kind="explained",
         rule=found.rule.name,
@@ -54,6 +58,7 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         local=ceremony.place.local,
         entry=found.decision.entry.value,
         reason=found.decision.reason,
+        ago=found.ago,
         methods=methods,
         sees=sees,
         code=_code(found, methods, desk.factors),

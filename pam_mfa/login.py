@@ -60,6 +60,8 @@ class Assessment:
         uid, user: whose factor is asked for; no uid where that account, or the one that is entered, does not exist.
         account: what the store knows of them.
         facts: what the rules looked at, as far as they wanted to know.
+        bound: what a lease for this login is bound to; empty where it can have none (lease.py).
+        ago: for whom a lease lets by, how many seconds ago they proved who they are.
     """
 
     rule: Rule
@@ -68,6 +70,8 @@ class Assessment:
     user: str
     account: Account
     facts: Facts
+    bound: tuple[str, ...] = ()
+    ago: int | None = None
 
 
 def login(
@@ -92,12 +96,21 @@ def login(
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
+    proving = _proven(ceremony, found.rule, factors)
+    if found.rule.lease is None:
+        return (yield from proving)
+    from .lease import lending  # few rules have one
+
+    return (yield from lending(request, found, now, proving))
+
+
+def _proven(ceremony: Ceremony, rule: Rule, factors: Mapping[str, Factor]) -> Steps[Verdict]:
     ceremony.otherwise = break_glass.accept
-    typed = any(not is_device(factors[name]) for name in found.rule.methods)
-    proof = yield from break_glass.backed(ceremony, prove(ceremony, found.rule.methods, factors), typed)
+    typed = any(not is_device(factors[name]) for name in rule.methods)
+    proof = yield from break_glass.backed(ceremony, prove(ceremony, rule.methods, factors), typed)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    return grant(proof, request.session, ceremony.uid, ceremony.caveat)
+    return grant(proof, ceremony.session, ceremony.uid, ceremony.caveat)
 
 
 def _undecided(request: Request, now: Callable[[], Instant], problem: PamMfaError) -> Steps[Verdict]:
@@ -139,7 +152,12 @@ def assess(
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
     decision = decide(rule, known, bool(account.credentials), authinfo, now())
-    return Assessment(rule, decision, uid if known else None, user, account, facts)
+    found = Assessment(rule, decision, uid if known else None, user, account, facts)
+    if rule.lease is None:
+        return found
+    from .lease import look  # few rules have one
+
+    return (yield from look(request, found, now))
 
 
 def notice(found: Assessment) -> str:

@@ -44,11 +44,16 @@ class Facts:
         peer_remote: whether the session that the asking process belongs to is remote, or may be.
         owner: the sessions of the uid in whose slice the asking process runs.
         user: the sessions of the user who is to log in.
+        session: logind's id of the session that the asking process belongs to, "" where none is open.
+        leader: what the kernel knows of its terminal: pid and start of the process that leads its session, "" where
+            that has ended. logind may give an id again, the kernel does not give this pair.
     """
 
     peer_remote: bool | None = None
     owner: Sessions | None = None
     user: Sessions | None = None
+    session: str = ""
+    leader: str = ""
 
 
 UNKNOWN = Facts()

@@ -55,7 +55,10 @@ from pam_mfa.store.base import (
     Count,
     Credential,
     FindAccount,
+    FindLease,
     FindOwners,
+    Lease,
+    Lend,
     Noted,
     Operation,
     Query,
@@ -131,9 +134,11 @@ class Memory:
     Args:
         accounts: who is enrolled.
         broken: raised by every answer, where set.
+        lent: when a lease of ten minutes was given to everybody, in seconds since the boot; None for no lease.
     """
 
-    def __init__(self, *accounts: Account, broken: StoreError | None = None) -> None:
+    def __init__(self, *accounts: Account, broken: StoreError | None = None, lent: int | None = None) -> None:
+        self.lent = lent
         self.accounts = {account.uid: account for account in accounts}
         self.broken = broken
         self.attempts: list[Attempt] = []
@@ -144,6 +149,9 @@ class Memory:
         if isinstance(query, FindOwners):
             held = [c for account in self.accounts.values() for c in account.credentials]
             return tuple((c.id, c.uid, c.user) for c in held if c.id in query.credentials)
+        if isinstance(query, FindLease):
+            assert query.bound
+            return self.lent and Lease("sudo", "tty1", "alice", self.lent, self.lent + 600, query.boot_id)
         assert isinstance(query, FindAccount)
         account = self.accounts.get(query.uid, Account(query.uid, query.user))
         if account.user != query.user:
@@ -155,7 +163,9 @@ class Memory:
             raise self.broken
         return [tuple(self._attempt(operation) for operation in operations) for operations in batch]
 
-    def _attempt(self, op: Operation) -> Tried:
+    def _attempt(self, op: Operation) -> Tried | bool:
+        if isinstance(op, Lend):
+            return True
         assert isinstance(op, Attempt)
         self.attempts.append(op)
         if op.uid == DECOY_UID:

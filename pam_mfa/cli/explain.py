@@ -19,6 +19,7 @@ ENTRIES = {
     "exempt": "nothing is asked: the rule lets them by",
     "unenrolled_allowed": "nothing is asked: they have no credential, and the rule lets those by",
     "enrol_by": "nothing is asked: they have no credential, and some days are left to enrol",
+    "lease": "nothing is asked: a proof of {minutes} min ago holds",
     "no_public_key": "refused at once: no public key was proven to sshd before",
 }
 CODES = {
@@ -73,7 +74,8 @@ def _explained(record: Record) -> None:
     else:
         if record["sees"]:
             show.line(f'{record["user"]} sees: "{record["sees"]}"')
-        show.line(ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize())
+        said = ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize()
+        show.line(said.format(minutes=(record["ago"] or 0) // 60))
     show.line(f"PAM is told {record['code']}: {CODES[record['code']]}")
 
 

@@ -23,6 +23,7 @@ from .exits import BY_CODE, MEANING, Exit
 from .explain import explain
 from .imports import import_keys
 from .key import key
+from .lease import lease
 from .paths import Paths
 from .plain import one_line
 from .policy import policy
@@ -52,8 +53,8 @@ def version(call: Call) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
-    explain, policy, trying, config, break_glass,
+    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, lease, accounts,
+    doctor, explain, policy, trying, config, break_glass,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from ..config import Settings
+from ..lease import LENDING
 from ..rules import NOT, TERM_KEYS, FirstFactor, Match, Rule, Session, Subject, Unenrolled
 
 DEVICES = frozenset({"fido2", "smartcard"})
@@ -86,8 +87,21 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
     if "user_verification" in table and not DEVICES & set(rule.methods):
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
+    yield from _lease(rule)
     if rule.subject is Subject.CALLER and rule.match.networks:
         yield 'who comes from a network was called by nobody here: subject = "caller" has no effect'
+
+
+def _lease(rule: Rule) -> Iterator[str]:
+    """Why a lease never comes to hold."""
+    if rule.lease is None or rule.exempt:
+        return
+    if rule.first_factor is FirstFactor.NONE:
+        yield 'lease needs something that was proven before, and first_factor is "none": it has no effect'
+    if not LENDING & set(rule.methods):
+        yield f"{' and '.join(rule.methods)} give no lease: it has no effect"
+    if set(rule.match.services) == {SSHD} and not rule.match.networks:
+        yield "lease at sshd is for addresses that a rule names, and networks is not given: it has no effect"
 
 
 def _first_code(methods: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from ..origin import Facts, Sessions
+from ..structure import replace
 
 # Sessions without anybody in front of them: of a user's service manager, of cron.
 UNATTENDED = frozenset({b"manager", b"manager-early", b"background", b"background-light"})
@@ -37,6 +38,10 @@ class Logind:
             user: the uid of who is to log in.
         """
         session = self._text(self._sd.sd_pid_get_session, c_int(pid))
+        where = self._where(pid, user, session)
+        return replace(where, session=session.decode("ascii", "replace")) if session and self._open(session) else where
+
+    def _where(self, pid: int, user: int | None, session: bytes | None) -> Facts:
         if session is not None:
             if self._elsewhere(session):
                 return Facts(peer_remote=True)
@@ -55,6 +60,9 @@ class Logind:
             if self._text(self._sd.sd_session_get_class, c_char_p(session)) not in UNATTENDED
         ]
         return Sessions(any(map(self._on_seat, attended)), any(map(self._elsewhere, attended)))
+
+    def _open(self, session: bytes) -> bool:
+        return self._text(self._sd.sd_session_get_state, c_char_p(session)) in (b"active", b"online")
 
     def _on_seat(self, session: bytes) -> bool:
         """Active there, and not closing: what runs on after a logout (tmux) may be held from elsewhere."""

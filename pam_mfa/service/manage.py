@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .. import credentials, importing, keys, wire
+from .. import credentials, importing, keys, leases, wire
 from ..audit import Record
 from ..conversation import (
     Aborted,
@@ -53,9 +53,11 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "check_import": importing.check_import,
     "import": importing.apply_import,
     "explain": explain,
+    "leases": leases.list_leases,
+    "end_leases": leases.end_leases,
 }
 # What leaves an audit record: everything that changes something.
-RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})
+RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "end_leases"})
 # What a flow shows once a credential is changed; each of them has an audit record of its own.
 CHANGED = frozenset({"enrolled", "renamed", "removed", "imported"})
 MESSAGES = {

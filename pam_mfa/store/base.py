@@ -66,6 +66,24 @@ class Account:
         return tuple(c for c in self.credentials if c.factor == factor)
 
 
+@structure
+class Lease:
+    """That a proof also holds for further logins.
+
+    Args:
+        service, place, user: for which: kind of service, terminal or address, and the account that is entered.
+        began, ends: seconds since the boot of that time (CLOCK_BOOTTIME).
+        boot_id: which boot that was.
+    """
+
+    service: str
+    place: str
+    user: str
+    began: int
+    ends: int
+    boot_id: str
+
+
 # ---------------------------------------------------------------------------------------------- queries
 
 
@@ -92,6 +110,28 @@ class FindOwners:
 @structure
 class KeptConfig:
     """-> the last good text of the settings file, None where there never was one."""
+
+
+@structure
+class FindLease:
+    """-> Lease, or None: the one that was given with this very binding. Whether its time is over is not judged.
+
+    Args:
+        uid: whose factor was proven.
+        bound: what else has to be as it was then.
+        boot_id: of now.
+    """
+
+    uid: int
+    bound: tuple[str, ...]
+    boot_id: str
+
+
+@structure
+class ListLeases:
+    """-> tuple of Lease, by its begin: all of an account, also those whose time is over."""
+
+    uid: int
 
 
 # ------------------------------------------------------------------------------------------- operations
@@ -223,14 +263,40 @@ class Unlock:
 
 
 @structure
+class Lend:
+    """-> bool. Give a lease, unless the credential that was proven is gone; one of the same binding is replaced.
+
+    An account has at most 16: those of its own whose time is over go, then the oldest. All of them go with any
+    credential of the account, with the failure after which it has to wait, and with Unlock.
+
+    Args:
+        uid, factor, credential: what was proven.
+        bound: as in FindLease.
+    """
+
+    uid: int
+    factor: str
+    credential: str
+    bound: tuple[str, ...]
+    lease: Lease
+
+
+@structure
+class EndLeases:
+    """-> int: how many leases went: those of an account, or with None all."""
+
+    uid: int | None
+
+
+@structure
 class KeepConfig:
     """-> None. Remember a settings text that was found good."""
 
     text: str
 
 
-Query = FindAccount | ListAccounts | FindOwners | KeptConfig
-Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig
+Query = FindAccount | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
+Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig | Lend | EndLeases
 
 
 class Store(Protocol):

@@ -190,6 +190,8 @@ def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
     counted = Tally() if tried in (Tried.ACCEPTED, Tried.TOLERATED) else Tally(tally.failures + 1, op.at)
     _count(db, op.uid, op.factor, counted)
+    if tried is Tried.CLONE or standing(counted, op.at) is not Standing.OPEN:
+        end_leases(db, op.uid)
     return tried
 
 
@@ -295,12 +297,18 @@ def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
         (*_tally_columns(Tally()), op.uid, wide(0)),
     ).rowcount
     db.execute("UPDATE credential SET suspect = 0 WHERE uid = ? AND suspect", (op.uid,))
+    end_leases(db, op.uid)
     for credential, highest in op.capped:
         db.execute(
             "UPDATE credential SET mark = ? WHERE uid = ? AND id = ? AND mark > ?",
             (wide(highest), op.uid, credential, wide(highest)),
         )
     return reset
+
+
+def end_leases(db: sqlite3.Connection, uid: int) -> int:
+    """End what was given for earlier proofs. A credential that goes does the same, by a trigger of the schema."""
+    return db.execute("DELETE FROM lease WHERE uid = ?", (uid,)).rowcount
 
 
 def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:

@@ -33,12 +33,20 @@ print(facts.peer_remote, *seats)
 """
 
 
+NAME = """
+from pam_mfa.service.system import _ask_logind
+facts = _ask_logind(int(sys.argv[1]), int(sys.argv[2]))
+print(repr(facts.session), bool(facts.leader))
+"""
+
+
 class Place:
     """A machine with sessions, and a process of root's in it, as sudo is."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.seats = machine, Seats(machine)
         self._process = machine.popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self._process.pid
 
     def facts(self, cgroup: str) -> str:
         """What is known of the process in that cgroup, and where nobody's session asks, of alice."""
@@ -109,6 +117,20 @@ def test_a_terminal_of_the_users_service_manager(place: Place) -> None:
     assert place.facts(place.seats.manager("bob")) == "None (False, False) None"
     place.seats.open("2", "alice", remote=True)
     assert place.facts(place.seats.manager("alice")) == "None (True, True) None"
+
+
+def test_the_session_by_name(place: Place) -> None:
+    """Of a process in it, while it is open; with what the kernel knows of the terminal."""
+    for cgroup, said in (
+        (place.seats.open("1", "alice", seat="seat0"), "'1' True"),
+        (place.seats.open("c2", "alice", remote=True, state="online"), "'c2' True"),
+        (place.seats.open("3", "alice", remote=True, state="closing"), "'' True"),
+        (place.seats.manager("alice"), "'' True"),
+        (SYSTEM, "'' True"),
+    ):
+        place.seats.put(place.pid, cgroup)
+        words = [str(place.pid), str(place.seats.uid("alice"))]
+        assert place.machine.python(NAME, *words, user="pam-mfa").stdout.strip() == said
 
 
 def test_a_system_service(place: Place) -> None:

@@ -67,6 +67,7 @@ rules = st.builds(
     subject=st.sampled_from(Subject),
     first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
     enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
+    lease=st.sampled_from([None, None, 60, 600]),
     match=matches,
 )
 everything = st.builds(
@@ -75,14 +76,24 @@ everything = st.builds(
 accounts = st.sampled_from([(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery())])
 tallies = st.sampled_from([Tally(), Tally(), Tally(FREE + 1, Clock()()), Tally(LIMIT, Clock()())])
 facts = st.sampled_from(
-    [UNKNOWN, Facts(peer_remote=False), Facts(peer_remote=True), Facts(owner=Sessions(True, False))]
-)
-items = st.fixed_dictionaries({
+    [
+        UNKNOWN, Facts(peer_remote=False), Facts(peer_remote=True), Facts(owner=Sessions(True, False)),
+        *[Facts(peer_remote=remote, session="3", leader="1 1") for remote in (False, True, False, True)],
+    ]
+)  # fmt: skip
+# Proven so many seconds ago, with whatever binding there is now; None for not at all.
+lent = st.sampled_from([None, 0, 59, 100, 600])
+at_a_terminal = st.fixed_dictionaries({
+    "service": st.sampled_from(["sudo", "sudo-i", "su"]), "rhost": st.just(""), "tty": st.just("pts/3"),
+    "ruser": st.sampled_from(["", "alice"]),
+})  # fmt: skip
+anywhere = st.fixed_dictionaries({
     "service": st.sampled_from(["sudo", "su", "sshd", "login"]),
     "rhost": st.sampled_from(["", "", "192.0.2.1", "2001:db8::1", "198.51.100.1", "far.example.org"]),
     "tty": st.sampled_from(["", "tty1", "pts/3", "ssh"]),
     "ruser": st.sampled_from(["", "alice", "bob", "root", "mallory"]),
 })  # fmt: skip
+items = st.one_of(at_a_terminal, anywhere)
 
 
 def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account:
@@ -106,16 +117,17 @@ def words(world: World) -> str:
 @given(
     settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
     failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery"), tallies)), items=items, where=facts,
-    member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(),
+    member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(), ago=lent,
 )  # fmt: skip
 def test_they_never_disagree(
     settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
-    where: Facts, member: set[str], key: bool,
+    where: Facts, member: set[str], key: bool, ago: int | None,
 ) -> None:  # fmt: skip
     def make(answers: list[str], device: list[Any]) -> World:
         people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
         belongs = dict.fromkeys(NAMES.values(), member)
-        return World(Memory(*people), answers, NAMES, belongs, facts=where, device=device)
+        began = None if ago is None else Clock().boot - ago
+        return World(Memory(*people, lent=began), answers, NAMES, belongs, facts=where, device=device)
 
     world = make([], [])
     world.run(explain(desk(settings, 0, uid), {"public_key": key, **items}))
@@ -133,7 +145,8 @@ def test_they_never_disagree(
     signs = "fido2" in usable
     device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
     verdict, real = step(settings, asks, make, answers, device)
-    event(said["code"])
+    event(f"{said['code']} {said['reason']}")
+    assert said["ago"] == (ago if said["reason"] == "lease" else None)
     assert PAM_CODE[verdict.outcome][0] == said["code"]
     assert words(real) == said["sees"]
     abouts = [want.user for want in real.wants if isinstance(want, About)]
@@ -172,6 +185,16 @@ def test_the_policy_where_no_rule_holds() -> None:
     assert world.records[0]["conditions"][1]["holds"] is None  # no question to the user database for nothing
     assert last["methods"] == dict.fromkeys(last["methods"], "not enrolled") | {"totp": "open"}
     assert (last["sees"], last["code"]) == ("Verification code: ", "PAM_SUCCESS")
+
+
+def test_a_lease_that_holds_and_one_that_does_not() -> None:
+    here, settings = Facts(session="3", leader="1 1"), Settings(Rule(lease=600))
+    for began, code, reason in ((4_500, "PAM_IGNORE", "lease"), (4_400, "PAM_SUCCESS", "enrolled")):
+        world = World(Memory(account(PHONE), lent=began), facts=here)
+        last = explained(world, settings, tty="pts/3")
+        assert (last["code"], last["reason"], last["ago"]) == (code, reason, 500 if reason == "lease" else None)
+    last = explained(World(Memory(account(PHONE), lent=4_500), facts=here), settings)
+    assert (last["code"], last["sees"][:23]) == ("PAM_SUCCESS", "No terminal to ask on: ")
 
 
 def test_a_key_elsewhere_and_here() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from ctypes import CDLL, POINTER, c_void_p, cast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from pam_mfa.conversation import Locate, Located
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.service import logind, system
+from pam_mfa.structure import replace
 
 ALICE, BOB = 1000, 1001
 PID = 4711
@@ -136,8 +139,30 @@ def test_facts(
 
     monkeypatch.setattr(one, "_sd", library)
     monkeypatch.setattr(one, "_free", free)
-    assert one.facts(PID, ALICE) == facts
+    assert replace(one.facts(PID, ALICE), session="") == facts
     assert sum(freed) == library.taken
+
+
+@pytest.mark.parametrize(
+    ("sessions", "process", "name"),
+    [
+        ({"1": DESK, "2": SSH}, "1", "1"),
+        ({"1": DESK, "2": SSH}, "2", "2"),
+        ({"1": BEHIND}, "1", "1"),
+        ({"c3": SERIAL}, "c3", "c3"),
+        ({"1": LEFT}, "1", ""),
+        ({"1": LEFT_SSH}, "1", ""),
+        ({"1": session(state="opening")}, "1", ""),
+        ({"1": DESK}, "ended", ""),
+        ({"1": DESK}, None, ""),
+    ],
+)
+def test_the_session_is_named_while_it_is_open(
+    sessions: Mapping[str, Any], process: str | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = logind.Logind()
+    monkeypatch.setattr(one, "_sd", Library(sessions, process, ALICE))
+    assert one.facts(PID, ALICE).session == name
 
 
 def test_nobody_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +184,29 @@ def peer() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
         with connection:
             yield connection, process
         process.communicate()
+
+
+def led_by(pid: int) -> str:
+    """What tells the leader of a process's session from all others."""
+    sid = os.getsid(pid)
+    return f"{sid} {Path(f'/proc/{sid}/stat').read_text().rpartition(')')[2].split()[19]}"
+
+
+def test_whose_session_leader_has_ended_is_led_by_nobody() -> None:
+    """The shell of a terminal may be gone, and its processes not; its number is nobody else's meanwhile."""
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    left = int(leader.stdout.readline())
+    assert system._leader(os.getpid()) == led_by(os.getpid())
+    leader.wait()
+    try:
+        assert system._leader(left) == ""
+        assert system._leader(leader.pid) == ""
+    finally:
+        os.kill(left, signal.SIGKILL)
+        leader.stdout.close()
 
 
 class Asked:
@@ -183,7 +231,7 @@ def test_the_peers_process_is_asked_for(peer: Any, option: int, monkeypatch: pyt
     asked, before = Asked(), len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(system, "SO_PEERPIDFD", option)
     monkeypatch.setattr(logind, "logind", lambda: asked)
-    assert system.locate(Locate(ALICE), connection) == Located(Facts(peer_remote=False))
+    assert system.locate(Locate(ALICE), connection) == Located(Facts(peer_remote=False, leader=led_by(process.pid)))
     assert asked.pids == [process.pid]
     assert len(os.listdir("/proc/self/fd")) == before
 

@@ -90,6 +90,8 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "check_import": {"source": "pam_u2f"},
     "import": {"source": "pam_u2f"},
     "explain": {"service": "sudo"},
+    "leases": {},
+    "end_leases": {},
 }
 KINDS: dict[str, list[str]] = {
     "explain": ["rule", "explained"],
@@ -104,6 +106,8 @@ KINDS: dict[str, list[str]] = {
     "devices": [],
     "check_import": ["key"],
     "import": ["key"],
+    "leases": [],
+    "end_leases": ["leases_ended"],
 }
 
 

@@ -133,6 +133,10 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("subject = 'caller'\nnetworks = ['::1']", "was called by nobody here"),
         ("user_verification = 'required'\nmethods = ['totp']", "methods has none"),
         ("methods = ['totp', 'fido2']", "fido2 stands behind a code"),
+        ("lease = '10m'\nfirst_factor = 'none'", "lease needs something that was proven before"),
+        ("lease = '10m'\nmethods = ['recovery']", "recovery give no lease"),
+        ("lease = '10m'\nservices = ['sshd']", "networks is not given"),
+        ("lease = '10m'\nexempt = true", "lease has no effect"),
     ],
 )
 def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
@@ -151,6 +155,10 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         f"[[rule]]\n{KEY}\n[[rule]]\nservices = ['ss*']\nfirst_factor = 'publickey'",
         "[[rule]]\nsession = 'local'\nservices = ['sshd', 'login']",
         "[[rule]]\nmethods = ['fido2', 'totp', 'recovery']",
+        "[[rule]]\nlease = '10m'\nmethods = ['totp', 'recovery']",
+        "[[rule]]\nlease = '10m'\nservices = ['sshd', 'sudo']",
+        "[[rule]]\nlease = '10m'\nservices = ['sshd']\nnetworks = ['192.0.2.0/24']",
+        "[policy]\nlease = '10m'",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:

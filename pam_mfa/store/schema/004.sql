@@ -1,0 +1,1 @@
+-- Logins that are left for roll-out.
