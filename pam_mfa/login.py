@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
+from . import credit
 from .config import Settings
 from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import LookupFailed
@@ -83,7 +84,9 @@ def login(
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
-    proof = yield from prove(ceremony, found.rule.methods, factors)
+    proof = yield from credit.prove(request, settings, ceremony)
+    if proof is None:
+        proof = yield from prove(ceremony, found.rule.methods, factors)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
