@@ -15,7 +15,7 @@ from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, re
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
 from .login import Request, find_rule, is_device, place, prove
-from .rules import Rule, UserVerification
+from .rules import UNASKED, Rule, UserVerification
 from .store.base import Account, Enrol, FindAccount
 from .structure import structure
 from .throttle import Instant
@@ -119,7 +119,7 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
-    enrolled = [name for name in desk.factors if account.of(name)]
+    enrolled = [name for name in desk.factors if account.of(name) and name not in UNASKED]
     here = yield from _place(desk, [desk.factors[name] for name in enrolled])
     ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
     proof = yield from prove(ceremony, enrolled, desk.factors)

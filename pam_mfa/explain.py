@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from . import credit
 from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
 from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
-from .lease import hint
-from .login import Assessment, Request, assess, begin, is_device, notice, prove
+from .login import Assessment, Request, assess, begin, is_device, notice, proven
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
@@ -36,7 +36,7 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 
     Args:
         args: the PAM items service, rhost, tty and ruser; `session`, where it comes from, if that is not to be found
-            out; `public_key`, whether sshd has taken one.
+            out; `public_key`, whether sshd has taken one; `ssh_key`, which one.
     """
     request = _request(desk, args)
     found = yield from assess(request, desk.settings, desk.now, _where(args.get("session")))
@@ -45,10 +45,12 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
     asked = found.decision.entry is Entry.PROVE
-    sees = notice(found)
-    if asked:
-        words = hint(request, found.rule)
-        sees = words or (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors)))
+    sees = (
+        (yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony)))
+        if asked
+        else notice(found)
+    )
+    seen = asked and credit.credited(request, desk.settings, ceremony) is not None
     yield from show(
         kind="explained",
         rule=found.rule.name,
@@ -59,9 +61,9 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         entry=found.decision.entry.value,
         reason=found.decision.reason,
         ago=found.ago,
-        methods=methods,
+        methods=methods | credit.stands(request, desk.settings, ceremony),
         sees=sees,
-        code=_code(found, methods, desk.factors),
+        code=SUCCESS if seen else _code(found, methods, desk.factors),
     )
 
 
@@ -78,8 +80,21 @@ def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
         items["ruser"] = caller.user  # sudo names its user as the caller
     if caller.peer_uid != 0 and items["ruser"] not in ("", caller.user):
         raise RefusedError("not_allowed", "only root may ask what somebody else would be asked: use sudo")
-    authinfo = (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
-    return Request(caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=authinfo, **items)
+    return Request(
+        caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=_authinfo(args), **items
+    )
+
+
+def _authinfo(args: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """What sshd is supposed to have proven. Raises RefusedError."""
+    key = args.get("ssh_key", "..." if args.get("public_key") is True else None)
+    return () if key is None else (PUBLIC_KEY + _text(key),)
+
+
+def _text(key: object) -> bytes:
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable():
+        raise RefusedError("invalid", "that cannot be an SSH key")
+    return key.encode()
 
 
 def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:

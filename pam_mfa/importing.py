@@ -1,5 +1,5 @@
-"""The flows that take over what another program enrolled: security keys, and keys of smartcards. Root only: nothing is
-proven, nothing is touched.
+"""The flows that take over what another program enrolled: security keys, and keys of smartcards and of ssh. Root only:
+nothing is proven, nothing is touched.
 
 The command has read the files (importers/). What it sends is checked once more: logins are verified with it.
 """
@@ -15,7 +15,7 @@ from .conversation import Steps, ask, commit, show
 from .credentials import root_only
 from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk
 from .errors import ChangedMeanwhile, RefusedError
-from .factors import fido2, piv
+from .factors import fido2, piv, ssh_key, ssh_public
 from .factors.assertion import Unproven, public_key
 from .factors.base import other_owner
 from .importers.base import Imported, Pinned, Unusable, check_id, check_rp_id
@@ -157,6 +157,23 @@ def _card(item: Mapping[str, Any], user: str) -> Taken:
     return Taken(material.id, found.identity, material.pack())
 
 
+def _ssh_key(item: Mapping[str, Any], user: str) -> Taken:
+    """A security key that its user has for ssh."""
+    if not isinstance(item["verified"], bool):
+        raise ValueError("no flag")
+    try:
+        key = ssh_public.parse(_bytes(item["key"]))
+        ssh_public.check(key)
+    except Unproven:
+        raise Unusable("an SSH key is none of a security key, or damaged") from None
+    material = ssh_key.Material(key.blob, item["verified"])
+    return Taken(material.id, key.blob, material.pack())
+
+
+def _blob(material: bytes) -> bytes:
+    return ssh_key.Material.unpack(material).blob
+
+
 def _credential_id(material: bytes) -> bytes:
     return fido2.Material.unpack(material).credential_id
 
@@ -170,6 +187,7 @@ SOURCES: Mapping[str, Source] = {
     "passkey": Source("fido2", "passkey", _security_key, _credential_id),
     "pam_p11": Source("smartcard", "pam_p11 card", _card, _value),
     "pam_pkcs11": Source("smartcard", "pam_pkcs11 card", _card, _value),
+    "authorized_keys": Source(ssh_key.NAME, "ssh key", _ssh_key, _blob),
 }
 
 

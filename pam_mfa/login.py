@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
-from . import break_glass
+from . import break_glass, credit
 from .config import Settings
 from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import ConfigError, LookupFailed, PamMfaError, StoreError
@@ -96,18 +96,27 @@ def login(
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
-    proving = _proven(ceremony, found.rule, factors)
+    return (yield from proven(request, settings, factors, found, ceremony))
+
+
+def proven(
+    request: Request, settings: Settings, factors: Mapping[str, Factor], found: Assessment, ceremony: Ceremony
+) -> Steps[Verdict]:
+    """Flow: the verdict on somebody who has to prove something. `pam-mfa explain` runs it to its first word."""
+    proving = _proven(request, settings, factors, ceremony)
     if found.rule.lease is None:
         return (yield from proving)
     from .lease import lending  # few rules have one
 
-    return (yield from lending(request, found, now, proving))
+    return (yield from lending(request, found, ceremony.now, proving))
 
 
-def _proven(ceremony: Ceremony, rule: Rule, factors: Mapping[str, Factor]) -> Steps[Verdict]:
+def _proven(request: Request, settings: Settings, factors: Mapping[str, Factor], ceremony: Ceremony) -> Steps[Verdict]:
+    methods = ceremony.place.rule.methods
     ceremony.otherwise = break_glass.accept
-    typed = any(not is_device(factors[name]) for name in rule.methods)
-    proof = yield from break_glass.backed(ceremony, prove(ceremony, rule.methods, factors), typed)
+    typed = any(not is_device(factors[name]) for name in methods)
+    proving = credit.before(request, settings, ceremony, prove(ceremony, methods, factors))
+    proof = yield from break_glass.backed(ceremony, proving, typed)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, ceremony.session, ceremony.uid, ceremony.caveat)

@@ -83,6 +83,8 @@ def _details(details: Record) -> str:
         return _key(details)
     if "valid_until" in details:
         return _card(details)
+    if "fingerprint" in details:
+        return _ssh_key(details)
     if "digits" in details:
         return f"{details['algorithm']}, {details['digits']} digits, {details['period']} s"
     return ", ".join(f"{key} {value}" for key, value in details.items())
@@ -102,6 +104,13 @@ def _card(details: Record) -> str:
     slot = f"slot {details['slot']}" if details["slot"] else ""
     until = f"valid until {details['valid_until']}" if details["valid_until"] else ""
     return ", ".join(fact for fact in (details["subject"], details["key"], slot, until, by) if fact)
+
+
+def _ssh_key(details: Record) -> str:
+    """A security key for ssh, as `ssh-keygen -l` tells it from others."""
+    facts = [details["algorithm"], details["fingerprint"]]
+    facts += [f"made for {details['application']}"] if details["application"] != "ssh:" else []
+    return ", ".join([*facts, *(["verify-required"] if details["verified"] else [])])
 
 
 def day(seconds: int) -> str:

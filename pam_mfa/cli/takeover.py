@@ -15,10 +15,15 @@ from .client import Record
 from .exits import Exit
 from .terminal import Terminal
 
-CARDS = frozenset({"pam_p11", "pam_pkcs11"})  # sources of smartcards' keys
+# What tells keys from each other in a report, and its title, where that is not what they were made for.
+ABOUT = {
+    "pam_p11": ("subject", "Subject"),
+    "pam_pkcs11": ("subject", "Subject"),
+    "authorized_keys": ("fingerprint", "Fingerprint"),
+}
 
 if TYPE_CHECKING:
-    from ..importers.base import Entry, Imported, Pinned
+    from ..importers.base import Entry, Imported, Pinned, Presented
 
 
 class Upload(Terminal):
@@ -50,9 +55,14 @@ class Takeover:
 
     def run(self, found: Iterable[Entry]) -> int:
         """Report on every key. Returns the exit code."""
-        from ..importers.base import Imported, Pinned, without_doubles
+        from ..importers.base import Imported, Pinned, Presented, without_doubles
 
-        fields = (Pinned if self.source in CARDS else Imported).FIELDS
+        kinds: dict[str, type[Imported | Pinned | Presented]] = {
+            "subject": Pinned,
+            "fingerprint": Presented,
+            "rp_id": Imported,
+        }
+        fields = kinds[self._about()[0]].FIELDS
         entries = without_doubles(found, self.shared)
         if not entries:
             raise RefusedError("not_found", "there is no key in it")
@@ -83,17 +93,20 @@ class Takeover:
             record |= {"state": answer["state"], "label": answer["label"]}
         return Exit.DONE
 
+    def _about(self) -> tuple[str, str]:
+        return ABOUT.get(self.source, ("rp_id", "Made for"))
+
     def _show(self, records: Sequence[Record]) -> None:
         if self.call.json:
             for record in records:
                 self.call.show(record, {})
             return
-        about, title = ("subject", "Subject") if self.source in CARDS else ("rp_id", "Made for")
+        about, title = self._about()
         show.table(("Line", "User", "Key", title, "Result"), [_row(record, about) for record in records])
         print(_summary(records, self.apply))
 
 
-def sheet(keys: Iterable[Imported | Pinned]) -> str:
+def sheet(keys: Iterable[Imported | Pinned | Presented]) -> str:
     """What goes to the service of one account's keys."""
     return json.dumps([key.item() for key in keys])
 

@@ -8,6 +8,7 @@ from .base import Factor
 from .fido2 import Fido2
 from .piv import Smartcard
 from .recovery import Recovery
+from .ssh_key import SshKey
 from .totp import Totp
 
 
@@ -17,12 +18,12 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     Args:
         mac: keyed hash: for codes that are stored hashed, and for what is asked of those who have no key.
     """
-    factors: tuple[Factor, ...] = (Fido2(mac), Smartcard(), Totp(), Recovery(mac))
+    factors: tuple[Factor, ...] = (Fido2(mac), Smartcard(), Totp(), Recovery(mac), SshKey())
     return {factor.name: factor for factor in factors}
 
 
 def load() -> None:
     """Import what factors load at their first use: for a process that serves many logins, before the first one."""
-    from . import assertion, card_ceremonies, ceremonies  # noqa: F401
+    from . import assertion, card_ceremonies, ceremonies, ssh_public  # noqa: F401
 
     assertion.load()

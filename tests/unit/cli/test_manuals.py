@@ -66,7 +66,7 @@ def test_text_is_escaped(generate: ModuleType) -> None:
     ("words", "expected"),
     [
         ("pam-mfa re", {"recovery", "remove", "rename"}),
-        ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery"}),
+        ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery", "ssh-key"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
         ("pam-mfa try ", {"run", "enable", "confirm", "rollback", "status"}),
