@@ -44,11 +44,15 @@ class Facts:
         peer_remote: whether the session that the asking process belongs to is remote, or may be.
         owner: the sessions of the uid in whose slice the asking process runs.
         user: the sessions of the user who is to log in.
+        service, host: what began the session that the asking process belongs to, as PAM_SERVICE and PAM_RHOST said it;
+            "" where that is not known.
     """
 
     peer_remote: bool | None = None
     owner: Sessions | None = None
     user: Sessions | None = None
+    service: str = ""
+    host: str = ""
 
 
 UNKNOWN = Facts()
