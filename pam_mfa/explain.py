@@ -15,7 +15,7 @@ from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
-from .login import Assessment, Request, assess, begin, is_device, notice, prove
+from .login import Assessment, Request, assess, begin, is_device, notice, obtain
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
@@ -43,8 +43,9 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
-    asked = found.decision.entry is Entry.PROVE
-    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else notice(found)
+    sees = notice(found)
+    if found.decision.entry in (Entry.PROVE, Entry.ENROL):
+        sees = yield from _first_words(obtain(found, ceremony, desk.settings, desk.factors))
     yield from show(
         kind="explained",
         rule=found.rule.name,
@@ -125,7 +126,7 @@ def _stands(ceremony: Ceremony, factor: Factor) -> str:
 
 def _code(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> str:
     """What PAM is told where whoever can answer right does."""
-    if found.decision.entry is Entry.PROVE and OPEN in methods.values():
+    if found.decision.entry is Entry.ENROL or (found.decision.entry is Entry.PROVE and OPEN in methods.values()):
         return SUCCESS
     outcome = Outcome.DENIED
     if found.decision.entry is Entry.EXEMPT:

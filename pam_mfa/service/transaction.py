@@ -9,7 +9,7 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import Aborted, About, Alert, Event, Shown, Want
+from ..conversation import Aborted, About, Alert, Event, Show, Shown, Want
 from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
@@ -79,11 +79,18 @@ class Transaction(Session):
         if isinstance(want, About):
             self._about = want
             return Shown()
-        if not isinstance(want, Alert):
+        if isinstance(want, Alert):
+            self._note("alert", want.reason, want.factor, want.credential, want.label)
+        elif isinstance(want, Show) and want.record["kind"] == "enrolled":
+            self._note("enroll", "enrolled", *map(want.record.__getitem__, ("factor", "id", "label")))
+        else:
             return super()._say(want)
-        about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
-        self._link.record(replace(self._record(about), event="alert", outcome=None), False, lambda written: None)
         return Shown()
+
+    def _note(self, event: str, *about: str) -> None:
+        """Have something recorded that happens on the way to the verdict."""
+        record = replace(self._record(Verdict(Outcome.DENIED, *about)), event=event, outcome=None)
+        self._link.record(record, False, lambda written: None)
 
     def _count(self, ruser: str) -> None:
         """Nobody takes all of the service's room by starting su again and again. Raises TooManyLogins."""
