@@ -5,7 +5,7 @@ Whoever enrols first is the account's owner from then on. So what is not known o
 
 from __future__ import annotations
 
-from .config import EnrolFrom, FirstEnrolment, Settings
+from .config import EnrolFrom, FirstEnrolment
 from .origin import Origin
 from .policy import in_networks, is_service
 from .rules import FirstFactor
@@ -40,11 +40,11 @@ def from_there(wanted: EnrolFrom, start: Start) -> bool:
     return not wanted.networks or start.where is Origin.LOCAL or in_networks(wanted.networks, start.host)
 
 
-def may_enrol_first(settings: Settings, proven: FirstFactor) -> bool:
+def may_enrol_first(costs: FirstEnrolment, proven: FirstFactor) -> bool:
     """Whether what was proven before a login is what the first credential costs.
 
     A public key is not the account's password; and no ticket was shown yet.
     """
-    if settings.first_enrolment is FirstEnrolment.SELF:
+    if costs is FirstEnrolment.SELF:
         return proven in (FirstFactor.STACK, FirstFactor.PUBLICKEY)
-    return settings.first_enrolment is FirstEnrolment.PASSWORD and proven is FirstFactor.STACK
+    return costs is FirstEnrolment.PASSWORD and proven is FirstFactor.STACK

@@ -88,7 +88,6 @@ def login(
     ceremony = yield from begin(request, settings, factors, now, found)
     proof = yield from obtain(found, ceremony, settings, factors)
     if proof is None or ceremony.uid is None:
-        yield from _help(found)
         return _refusal(ceremony)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
 
@@ -156,19 +155,24 @@ def notice(found: Assessment) -> str:
 def obtain(
     found: Assessment, ceremony: Ceremony, settings: Settings, factors: Mapping[str, Factor]
 ) -> Steps[Proof | None]:
-    """Flow: to a proof by one of the rule's methods, or by what is enrolled on the way."""
-    if found.decision.entry is not Entry.ENROL:
-        return (yield from prove(ceremony, found.rule.methods, factors))
-    from . import rollout
+    """Flow: to a proof by one of the rule's methods, or by what is enrolled on the way; None: refused."""
+    if found.decision.entry is Entry.ENROL:
+        from . import rollout
 
-    return (yield from rollout.enrol(ceremony, factors, settings.issuer))
+        proof = yield from rollout.enrol(ceremony, factors, settings.issuer)
+    else:
+        proof = yield from prove(ceremony, found.rule.methods, factors)
+    if proof is None:
+        yield from _help(found)
+    return proof
 
 
 def _may_enrol(request: Request, settings: Settings, rule: Rule, user: str, where: Origin | None) -> Steps[bool]:
     """Sub-flow: whether that user, at a host that root runs, may enrol their first credential in the login."""
     from . import first
 
-    if request.peer_uid != 0 or user != request.user or not first.may_enrol_first(settings, rule.first_factor):
+    permitted = first.may_enrol_first(settings.first_enrolment, rule.first_factor)
+    if request.peer_uid != 0 or user != request.user or not permitted:
         return False
     if not (settings.enrol_from.networks or settings.enrol_from.services):
         return True
