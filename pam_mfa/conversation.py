@@ -173,7 +173,7 @@ class BreakGlass:
 
 @structure
 class Show:
-    """Management only: hand one record to the CLI."""
+    """Hand one record to the CLI; in a login only that something was enrolled, for the audit trail."""
 
     record: Mapping[str, Any] = field(repr=False)
 

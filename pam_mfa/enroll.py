@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import first
 from .config import FirstEnrolment, Settings
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import Request, find_rule, is_device, place, prove
+from .login import Request, find_rule, is_device, place, prove, start
 from .rules import UNASKED, Rule, UserVerification
 from .store.base import Account, Enrol, FindAccount
 from .structure import structure
@@ -113,9 +114,21 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
     if desk.caller.peer_uid == 0:
         return
     if account.credentials:
-        yield from _prove_credential(desk, account)
-    elif desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
+        return (yield from _prove_credential(desk, account))
+    yield from _from_there(desk)
+    if desk.settings.first_enrolment is FirstEnrolment.TICKET:
+        raise RefusedError("refused", first.TICKET)
+    if desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
         yield from _prove_password(desk)
+
+
+def _from_there(desk: Desk) -> Steps[None]:
+    """Sub-flow: the caller's session is one in which first credentials are enrolled. Raises RefusedError."""
+    wanted = desk.settings.enrol_from
+    if wanted.networks or wanted.services:
+        began = yield from start(_request(desk, service=""))
+        if not first.from_there(wanted, began):
+            raise RefusedError("not_allowed", first.ELSEWHERE)
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
@@ -129,10 +142,14 @@ def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
 
 def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
     """Sub-flow: where the caller is, which is a session of its own."""
-    caller, settings = desk.caller, desk.settings
-    request = Request(caller.session, caller.peer_uid, SERVICE, caller.user, caller.uid, host=caller.host)
+    request, settings = _request(desk), desk.settings
     rule, facts = yield from find_rule(request, settings)
     return (yield from place(request, settings, rule, held, facts.where))
+
+
+def _request(desk: Desk, service: str = SERVICE) -> Request:
+    caller = desk.caller
+    return Request(caller.session, caller.peer_uid, service, caller.user, caller.uid, host=caller.host)
 
 
 def _prove_password(desk: Desk) -> Steps[None]:

@@ -44,12 +44,10 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
+    sees = notice(found)
     asked = found.decision.entry is Entry.PROVE
-    sees = (
-        (yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony)))
-        if asked
-        else notice(found)
-    )
+    if asked or found.decision.entry is Entry.ENROL:
+        sees = yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony))
     seen = asked and credit.credited(request, desk.settings, ceremony) is not None
     yield from show(
         kind="explained",
@@ -145,7 +143,7 @@ def _stands(ceremony: Ceremony, factor: Factor) -> str:
 
 def _code(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> str:
     """What PAM is told where whoever can answer right does."""
-    if found.decision.entry is Entry.PROVE and OPEN in methods.values():
+    if found.decision.entry is Entry.ENROL or (found.decision.entry is Entry.PROVE and OPEN in methods.values()):
         return SUCCESS
     outcome = Outcome.DENIED
     if found.decision.entry is Entry.EXEMPT:

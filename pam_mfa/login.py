@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from . import break_glass, credit
 from .config import Settings
-from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
+from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell, warn
 from .errors import ConfigError, LookupFailed, PamMfaError, StoreError
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
@@ -24,6 +24,9 @@ from .rules import FirstFactor, LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
 from .structure import replace, structure
 from .throttle import Instant
+
+if TYPE_CHECKING:
+    from .first import Start
 
 
 @structure
@@ -92,7 +95,7 @@ def login(
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
-        return (yield from _let_by(found))
+        return (yield from _let_by((yield from _counted(found))))
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
@@ -103,7 +106,7 @@ def proven(
     request: Request, settings: Settings, factors: Mapping[str, Factor], found: Assessment, ceremony: Ceremony
 ) -> Steps[Verdict]:
     """Flow: the verdict on somebody who has to prove something. `pam-mfa explain` runs it to its first word."""
-    proving = _proven(request, settings, factors, ceremony)
+    proving = _proven(request, settings, factors, found, ceremony)
     if found.rule.lease is None:
         return (yield from proving)
     from .lease import lending  # few rules have one
@@ -111,11 +114,12 @@ def proven(
     return (yield from lending(request, found, ceremony.now, proving))
 
 
-def _proven(request: Request, settings: Settings, factors: Mapping[str, Factor], ceremony: Ceremony) -> Steps[Verdict]:
-    methods = ceremony.place.rule.methods
+def _proven(
+    request: Request, settings: Settings, factors: Mapping[str, Factor], found: Assessment, ceremony: Ceremony
+) -> Steps[Verdict]:
     ceremony.otherwise = break_glass.accept
-    typed = any(not is_device(factors[name]) for name in methods)
-    proving = credit.before(request, settings, ceremony, prove(ceremony, methods, factors))
+    typed = any(not is_device(factors[name]) for name in found.rule.methods)
+    proving = _obtain(request, settings, factors, found, ceremony)
     proof = yield from break_glass.backed(ceremony, proving, typed)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
@@ -139,6 +143,23 @@ def _let_by(found: Assessment) -> Steps[Verdict]:
     return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 
+def _counted(found: Assessment) -> Steps[Assessment]:
+    """Sub-flow: the login counted, where its rule lets in a number of them."""
+    if found.decision.logins is None or found.uid is None or found.rule.logins_left is None:
+        return found
+    from . import rollout
+
+    decision = yield from rollout.count(found.uid, found.rule.logins_left, found.decision)
+    return replace(found, decision=decision)
+
+
+def _help(found: Assessment) -> Steps[None]:
+    """Sub-flow: whom to call, for an account without a credential; strangers learn nothing of it."""
+    told = found.uid is not None and found.rule.first_factor is not FirstFactor.NONE
+    if told and found.rule.help and not found.account.credentials:
+        yield from warn(found.rule.help)
+
+
 def _refusal(ceremony: Ceremony) -> Verdict:
     if not ceremony.tries:
         return Verdict(Outcome.TRIES_SPENT, ceremony.reason)
@@ -160,7 +181,9 @@ def assess(
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
-    decision = decide(rule, known, bool(account.credentials), authinfo, now())
+    decision = decide(rule, known, bool(account.credentials), authinfo, now(), account.graced)
+    if decision.entry is Entry.ENROL and not (yield from _may_enrol(request, settings, rule, user, facts.where)):
+        decision = Decision(Entry.PROVE, "unenrolled")
     found = Assessment(rule, decision, uid if known else None, user, account, facts)
     if rule.lease is None:
         return found
@@ -171,11 +194,53 @@ def assess(
 
 def notice(found: Assessment) -> str:
     """What somebody is told who gets in for a while without a credential; nothing where nothing was proven before."""
-    days = found.decision.days
-    if days is None or found.rule.first_factor is FirstFactor.NONE:
+    decision = found.decision
+    if found.rule.first_factor is FirstFactor.NONE or (decision.days is None and decision.logins is None):
         return ""
-    left = {0: "today is the last day", 1: "1 day is left"}.get(days, f"{days} days are left")
-    return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
+    from .rollout import left
+
+    return f"Enrol a second factor with: pam-mfa enroll ({left(decision)}; from then on it is needed here)"
+
+
+def _obtain(
+    request: Request, settings: Settings, factors: Mapping[str, Factor], found: Assessment, ceremony: Ceremony
+) -> Steps[Proof | None]:
+    """Flow: to a proof by one of the rule's methods, or by what is enrolled on the way; None: refused."""
+    if found.decision.entry is Entry.ENROL:
+        from . import rollout
+
+        proof = yield from rollout.enrol(ceremony, factors, settings.issuer)
+    else:
+        proof = yield from credit.before(request, settings, ceremony, prove(ceremony, found.rule.methods, factors))
+    if proof is None:
+        yield from _help(found)
+    return proof
+
+
+def _may_enrol(request: Request, settings: Settings, rule: Rule, user: str, where: Origin | None) -> Steps[bool]:
+    """Sub-flow: whether that user, at a host that root runs, may enrol their first credential in the login."""
+    from . import first
+
+    permitted = first.may_enrol_first(settings.first_enrolment, rule.first_factor)
+    if request.peer_uid != 0 or user != request.user or not permitted:
+        return False
+    if not (settings.enrol_from.networks or settings.enrol_from.services):
+        return True
+    return first.from_there(settings.enrol_from, (yield from start(request, where)))
+
+
+def start(request: Request, where: Origin | None = None) -> Steps[Start]:
+    """Sub-flow: how the session began in which somebody asks. A host that begins one says it itself.
+
+    Args:
+        where: local or remote, if that was found out already.
+    """
+    from .first import Start
+
+    if surely_remote(request.service, request.rhost, request.tty):
+        return Start(request.service, request.rhost, Origin.REMOTE)
+    known = yield from _whereabouts(request.uid)
+    return Start(known.service or request.service, known.host, where or _origin_by(request, known))
 
 
 def begin(

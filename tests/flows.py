@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ from pam_mfa.conversation import (
     expect,
 )
 from pam_mfa.devices.base import Choose, Pin, Release, Use as UseCard
-from pam_mfa.errors import NameMismatch, StoreError
+from pam_mfa.errors import ChangedMeanwhile, NameMismatch, StoreError
 from pam_mfa.factors import registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.factors.totp import Parameters
@@ -54,9 +55,11 @@ from pam_mfa.store.base import (
     Burn,
     Count,
     Credential,
+    Enrol,
     FindAccount,
     FindLease,
     FindOwners,
+    Grace,
     Lease,
     Lend,
     Noted,
@@ -141,6 +144,7 @@ class Memory:
         self.lent = lent
         self.accounts = {account.uid: account for account in accounts}
         self.broken = broken
+        self.graced = Counter[int]()
         self.attempts: list[Attempt] = []
 
     def read(self, query: Query) -> Any:
@@ -154,6 +158,7 @@ class Memory:
             return self.lent and Lease("sudo", "tty1", "alice", self.lent, self.lent + 600, query.boot_id)
         assert isinstance(query, FindAccount)
         account = self.accounts.get(query.uid, Account(query.uid, query.user))
+        account = replace(account, graced=self.graced[query.uid])
         if account.user != query.user:
             raise NameMismatch(f"uid {query.uid} is stored under another name")
         return account
@@ -161,7 +166,26 @@ class Memory:
     def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
         if self.broken:
             raise self.broken
-        return [tuple(self._attempt(operation) for operation in operations) for operations in batch]
+        return [tuple(self._do(operation) for operation in operations) for operations in batch]
+
+    def _do(self, op: Operation) -> Any:
+        if isinstance(op, Grace):
+            return self._grace(op)
+        return self._enrol(op) if isinstance(op, Enrol) else self._attempt(op)
+
+    def _grace(self, op: Grace) -> int | None:
+        left = op.most - self.graced[op.uid] - 1
+        self.graced[op.uid] += left >= 0
+        return left if left >= 0 else None
+
+    def _enrol(self, op: Enrol) -> None:
+        uid, user = op.credentials[0].uid, op.credentials[0].user
+        before = self.accounts.get(uid, Account(uid, user))
+        if op.expected is not None and op.expected != {c.id for c in before.credentials}:
+            raise ChangedMeanwhile(f"the credentials of uid {uid} have changed")
+        held = (*before.credentials, *op.credentials)
+        tallies = {c.factor: Tally() for c in held} | before.tallies
+        self.accounts[uid] = replace(before, credentials=held, tallies=tallies)
 
     def _attempt(self, op: Operation) -> Tried | bool:
         if isinstance(op, Lend):

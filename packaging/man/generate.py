@@ -96,12 +96,16 @@ TERM_KEYS = {
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
     "exempt": ("Nothing is asked. Of [policy] alone: no rule inherits it.", "false"),
     "enrol_by": ("A date, for example 2030-12-31: until the end of that day (UTC) users without any credential get in, "
-                 "and are told how many days are left; from then on unenrolled counts.", "none"),
+                 "and are told how many days are left; from then on unenrolled counts. A day of the past switches an "
+                 "inherited one off.", "none"),
     "logins_left": ("A number from 0 to 1000: as often users without any credential get in, and are told how often "
-                    "they still do; with enrol_by as long as both allow it.", "none"),
-    "enrol_at_login": ("From then on they enrol an authenticator app in the login itself, where first_factor was "
-                       "proven before.", "false"),
-    "help": ("What somebody is told who is refused for having no credential, for example whom to call.", "nothing"),
+                    "they still do; with enrol_by as long as both allow it. Logins are counted for the account, by all "
+                    "rules together; 0 switches an inherited number off.", "none"),
+    "enrol_at_login": ("From then on they enrol an authenticator app in the login itself: totp has to be in methods, "
+                       'and a first factor to be proven before. With first_enrolment = "password" that has to be '
+                       'first_factor = "stack"; with "ticket" nobody enrols so. enrol_from holds too.', "false"),
+    "help": ("What somebody is told who is refused for having no credential, after the last answer: for example whom "
+             'to call. With first_factor = "none" nobody is.', "nothing"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
                           '"preferred" (where the key can) or "discouraged" (a touch is enough).',
                           Rule().user_verification),

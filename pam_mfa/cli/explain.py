@@ -24,6 +24,8 @@ ENTRIES = {
     "unenrolled_allowed": "nothing is asked: they have no credential, and the rule lets those by",
     "enrol_by": "nothing is asked: they have no credential, and some days are left to enrol",
     "lease": "nothing is asked: a proof of {minutes} min ago holds",
+    "logins_left": "nothing is asked: they have no credential, and some logins are left to enrol",
+    "enrol_at_login": "then they enrol that app, and the code that it shows lets them in",
     "no_public_key": "refused at once: no public key was proven to sshd before",
 }
 CODES = {

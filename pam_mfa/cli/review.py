@@ -13,10 +13,12 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import product
 from typing import Any
 
-from ..config import Settings
+from ..config import FirstEnrolment, Settings
+from ..first import may_enrol_first
 from ..lease import LENDING
 from ..rules import NOT, TERM_KEYS, FirstFactor, Match, Rule, Session, Subject, Unenrolled
 
+ROLL_OUT = ("enrol_by", "logins_left", "enrol_at_login", "help")
 DEVICES = frozenset({"fido2", "smartcard"})
 SSHD = "sshd"
 UNREACHABLE, CONTRADICTORY = "unreachable", "contradictory"
@@ -54,9 +56,10 @@ def review(settings: Settings, written: Sequence[Table]) -> Iterator[Odd]:
                 where = f'rule "{earlier.name}" comes first, and is for everybody whom this one is for'
                 yield Odd(rule.name, UNREACHABLE, f"{where}: put this one before it")
                 break
-        for found in (*_nobody(rule.match), *_at_odds(rule, table)):
+        for found in (*_nobody(rule.match), *_at_odds(rule, table), *_roll_out(rule, table, settings.first_enrolment)):
             yield Odd(rule.name, CONTRADICTORY, found)
-    for found in _at_odds(settings.policy, {}):
+    everything = dict.fromkeys(TERM_KEYS)  # nothing of the policy is inherited
+    for found in (*_at_odds(settings.policy, {}), *_roll_out(settings.policy, everything, settings.first_enrolment)):
         yield Odd(settings.policy.name, CONTRADICTORY, found)
 
 
@@ -82,8 +85,6 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
         yield f"exempt = true asks for nothing, so {asked[0]} has no effect: leave out one of them"
     if behind := [name for name in rule.methods[_first_code(rule.methods) :] if name in DEVICES]:
         yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
-    if rule.enrol_by and rule.unenrolled is Unenrolled.ALLOW:
-        yield 'unenrolled = "allow" has no end, so enrol_by has no effect: leave out one of them'
     if "user_verification" in table and not DEVICES & set(rule.methods):
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
@@ -104,6 +105,26 @@ def _lease(rule: Rule) -> Iterator[str]:
         yield "lease at sshd is for addresses that a rule names, and networks is not given: it has no effect"
 
 
+def _roll_out(rule: Rule, table: Table, costs: FirstEnrolment) -> Iterator[str]:
+    """Terms for users without a credential that have no effect; what a rule only inherits does no harm there."""
+    said = [key for key in ROLL_OUT if key in table and getattr(rule, key)]
+    if rule.unenrolled is Unenrolled.ALLOW and said:
+        yield f'unenrolled = "allow" has no end, so {said[0]} has no effect: leave out one of them'
+    if "help" in said and rule.first_factor is FirstFactor.NONE:
+        yield 'help is told nobody where first_factor = "none": leave it out'
+    if "enrol_at_login" not in said:
+        return
+    if "totp" not in rule.methods:
+        yield 'enrol_at_login enrols an app, and methods has no "totp": leave out one of them'
+    if rule.first_factor is FirstFactor.NONE:
+        yield 'enrol_at_login enrols nobody where first_factor = "none": nothing was proven before'
+    elif not may_enrol_first(costs, rule.first_factor):
+        yield (
+            f'enrol_at_login enrols nobody with first_enrolment = "{costs.value}" '
+            f'and first_factor = "{rule.first_factor.value}": see enrol_at_login in pam-mfa.toml(5)'
+        )
+
+
 def _first_code(methods: Sequence[str]) -> int:
     return next((place for place, name in enumerate(methods) if name not in DEVICES), len(methods))
 
@@ -122,6 +143,8 @@ def _first(rule: Rule) -> Iterator[str]:
         yield 'unenrolled = "allow" with first_factor = "none": accounts without a credential are open to everybody'
     elif rule.first_factor is FirstFactor.NONE and rule.enrol_by:
         yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
+    elif rule.first_factor is FirstFactor.NONE and rule.logins_left:
+        yield 'logins_left with first_factor = "none": as often accounts without a credential are open to everybody'
 
 
 # ------------------------------------------------------------------------------------------- implication

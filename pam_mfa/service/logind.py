@@ -38,10 +38,10 @@ class Logind:
             user: the uid of who is to log in.
         """
         session = self._text(self._sd.sd_pid_get_session, c_int(pid))
-        where = self._where(pid, user, session)
-        return replace(where, session=session.decode("ascii", "replace")) if session and self._open(session) else where
+        facts = self._begun(self._where(pid, session, user), pid, session)
+        return replace(facts, session=session.decode("ascii", "replace")) if session and self._open(session) else facts
 
-    def _where(self, pid: int, user: int | None, session: bytes | None) -> Facts:
+    def _where(self, pid: int, session: bytes | None, user: int | None) -> Facts:
         if session is not None:
             if self._elsewhere(session):
                 return Facts(peer_remote=True)
@@ -53,12 +53,26 @@ class Logind:
             return Facts(owner=self._sessions(owner.value))
         return Facts() if user is None else Facts(user=self._sessions(user))
 
-    def _sessions(self, uid: int) -> Sessions:
-        attended = [
+    def _begun(self, facts: Facts, pid: int, session: bytes | None) -> Facts:
+        """With what began the session. What a user's service manager runs (a terminal) is of their only session."""
+        owner = c_uint()
+        if session is None and self._sd.sd_pid_get_owner_uid(c_int(pid), byref(owner)) >= 0:
+            session = only[0] if len(only := self._attended(owner.value)) == 1 else None
+        if session is None:
+            return facts
+        service = self._text(self._sd.sd_session_get_service, c_char_p(session)) or b""
+        host = self._text(self._sd.sd_session_get_remote_host, c_char_p(session)) or b""
+        return replace(facts, service=service.decode(errors="replace"), host=host.decode(errors="replace"))
+
+    def _attended(self, uid: int) -> list[bytes]:
+        return [
             session
             for session in self._names(uid)
             if self._text(self._sd.sd_session_get_class, c_char_p(session)) not in UNATTENDED
         ]
+
+    def _sessions(self, uid: int) -> Sessions:
+        attended = self._attended(uid)
         return Sessions(any(map(self._on_seat, attended)), any(map(self._elsewhere, attended)))
 
     def _open(self, session: bytes) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import Aborted, About, Alert, Event, Shown, Want
+from ..conversation import Aborted, About, Alert, Event, Show, Shown, Want
 from ..errors import PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
@@ -77,12 +77,19 @@ class Transaction(Session):
         if isinstance(want, About):
             self._about = want
             return Shown()
-        if not isinstance(want, Alert):
+        if isinstance(want, Alert):
+            event, outcome = ("alert", None) if want.loud else ("attempt", Outcome.DENIED)
+            self._note(event, outcome, want.reason, want.factor, want.credential, want.label)
+        elif isinstance(want, Show) and want.record["kind"] == "enrolled":
+            self._note("enroll", None, "enrolled", *map(want.record.__getitem__, ("factor", "id", "label")))
+        else:
             return super()._say(want)
-        about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
-        event, outcome = ("alert", None) if want.loud else ("attempt", about.outcome)
-        self._link.record(replace(self._record(about), event=event, outcome=outcome), False, lambda written: None)
         return Shown()
+
+    def _note(self, event: str, outcome: Outcome | None, *about: str) -> None:
+        """Have something recorded that happens on the way to the verdict."""
+        record = replace(self._record(Verdict(Outcome.DENIED, *about)), event=event, outcome=outcome)
+        self._link.record(record, False, lambda written: None)
 
     def _count(self, ruser: str) -> None:
         """Nobody takes all of the service's room by starting su again and again. Raises TooManyLogins."""

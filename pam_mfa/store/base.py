@@ -54,12 +54,17 @@ class Credential:
 
 @structure
 class Account:
-    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled."""
+    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
+
+    Args:
+        graced: how often it was let in without a credential (Grace).
+    """
 
     uid: int
     user: str
     credentials: tuple[Credential, ...] = ()
     tallies: dict[str, Tally] = field(default_factory=dict)
+    graced: int = 0
 
     def of(self, factor: str) -> tuple[Credential, ...]:
         """The credentials of one factor, oldest first."""
@@ -289,6 +294,17 @@ class EndLeases:
 
 
 @structure
+class Grace:
+    """-> int or None. One login without a credential: how many of `most` are left after it; None where none was left.
+
+    The number stays with the uid, whatever is enrolled and removed: nobody gets the logins twice.
+    """
+
+    uid: int
+    most: int
+
+
+@structure
 class KeepConfig:
     """-> None. Remember a settings text that was found good."""
 
@@ -296,7 +312,7 @@ class KeepConfig:
 
 
 Query = FindAccount | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
-Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig | Lend | EndLeases
+Operation = Attempt | Enrol | Rename | Remove | Unlock | Grace | KeepConfig | Lend | EndLeases
 
 
 class Store(Protocol):

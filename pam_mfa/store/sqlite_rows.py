@@ -23,6 +23,7 @@ from .base import (
     Enrol,
     FindAccount,
     FindOwners,
+    Grace,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -85,10 +86,12 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
     rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
+    graced = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
+    used = narrow(graced[0]) if graced else 0
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user)
+        return Account(uid, query.user, graced=used)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -96,7 +99,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies)
+    return Account(uid, query.user, tuple(credentials), tallies, used)
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -311,6 +314,14 @@ def end_leases(db: sqlite3.Connection, uid: int) -> int:
     return db.execute("DELETE FROM lease WHERE uid = ?", (uid,)).rowcount
 
 
+def grace(db: sqlite3.Connection, sealer: Sealer, op: Grace) -> int | None:
+    """One login without a credential: looked at and counted behind one write lock."""
+    db.execute("INSERT OR IGNORE INTO grace (uid, used) VALUES (?, ?)", (op.uid, wide(0)))
+    more = "UPDATE grace SET used = used + 1 WHERE uid = ? AND used < ? RETURNING used"
+    counted = db.execute(more, (op.uid, wide(op.most))).fetchall()
+    return op.most - narrow(counted[0][0]) if counted else None
+
+
 def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
     """Remember a settings text; sealed, since a service that starts with a broken file obeys it."""
     sealed = sealer.seal(op.text.encode(), "meta", "config")
@@ -329,5 +340,6 @@ OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], An
     Rename: rename,
     Remove: remove,
     Unlock: unlock,
+    Grace: grace,
     KeepConfig: keep_config,
 }

@@ -29,7 +29,7 @@ ASK = """
 from pam_mfa.service.logind import logind
 facts = logind().facts(int(sys.argv[1]), int(sys.argv[2]))
 seats = [(known.seat, known.remote) if known else None for known in (facts.owner, facts.user)]
-print(facts.peer_remote, *seats)
+print(facts.peer_remote, *seats, facts.service, facts.host)
 """
 
 
@@ -88,6 +88,15 @@ def test_a_session_on_no_seat(place: Place) -> None:
 def test_a_session_that_logind_does_not_know(place: Place) -> None:
     uid = place.seats.uid("alice")
     assert place.facts(f"/user.slice/user-{uid}.slice/session-77.scope") == "True None None"
+
+
+def test_how_a_session_began(place: Place) -> None:
+    desk = place.seats.open("1", "alice", seat="seat0", service="gdm-password")
+    assert place.facts(place.seats.manager("alice")) == "None (True, False) None gdm-password"
+    ssh = place.seats.open("2", "alice", remote=True, service="sshd", host="192.0.2.7")
+    assert place.facts(ssh) == "True None None sshd 192.0.2.7"
+    assert place.facts(desk) == "False None None gdm-password"
+    assert place.facts(place.seats.manager("alice")) == "None (True, True) None"
 
 
 def test_a_session_in_the_background(place: Place) -> None:

@@ -7,6 +7,7 @@ from datetime import date
 from ipaddress import ip_network
 from typing import Any
 
+import pyotp
 import pytest
 from cardflows import INSERT, ISSUING, enrolled as carded
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, event, given, settings as tried, strategies 
 from keyflows import enrolled
 from softkey import SoftKey
 
-from pam_mfa.config import Settings
+from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.conversation import About, Ask, AskSecret, Expired, Tell, Warn
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import RefusedError
@@ -22,6 +23,7 @@ from pam_mfa.explain import explain
 from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
+from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled
 from pam_mfa.store.base import Account
 from pam_mfa.structure import replace
@@ -68,10 +70,18 @@ rules = st.builds(
     first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
     enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
     lease=st.sampled_from([None, None, 60, 600]),
+    logins_left=st.sampled_from([None, 0, 1, 3]),
+    enrol_at_login=st.booleans(),
+    help=st.sampled_from(["", "Call 0800 123"]),
     match=matches,
 )
+froms = st.builds(EnrolFrom, networks=networks.map(tuple), services=st.sampled_from([(), ("sshd",), ("su*",)]))
 everything = st.builds(
-    Settings, policy=rules.map(lambda rule: replace(rule, match=Match())), rules=st.lists(rules, max_size=3).map(tuple)
+    Settings,
+    policy=rules.map(lambda rule: replace(rule, match=Match())),
+    rules=st.lists(rules, max_size=3).map(tuple),
+    first_enrolment=st.sampled_from(FirstEnrolment),
+    enrol_from=st.one_of(st.just(EnrolFrom()), froms),
 )
 accounts = st.sampled_from([(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery())])
 tallies = st.sampled_from([Tally(), Tally(), Tally(FREE + 1, Clock()()), Tally(LIMIT, Clock()())])
@@ -101,8 +111,14 @@ def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account
     return replace(of, tallies={factor: failed[factor] for factor in of.tallies})
 
 
+def from_app(prompt: str) -> str:
+    app = pyotp.parse_uri(next(word for word in prompt.split() if word.startswith("otpauth:")))
+    assert isinstance(app, pyotp.TOTP)
+    return app.at(Clock().wall)
+
+
 def step(
-    settings: Settings, request: Request, make: Any, answers: list[str], device: list[Any]
+    settings: Settings, request: Request, make: Any, answers: list[Any], device: list[Any]
 ) -> tuple[Verdict, World]:
     world = make(answers, device)
     return world.run(login(request, settings, FACTORS, Clock())), world
@@ -118,20 +134,23 @@ def words(world: World) -> str:
     settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
     failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery"), tallies)), items=items, where=facts,
     member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(), ago=lent,
+    used=st.integers(0, 3),
 )  # fmt: skip
 def test_they_never_disagree(
     settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
-    where: Facts, member: set[str], key: bool, ago: int | None,
+    where: Facts, member: set[str], key: bool, ago: int | None, used: int,
 ) -> None:  # fmt: skip
-    def make(answers: list[str], device: list[Any]) -> World:
+    def make(answers: list[Any], device: list[Any]) -> World:
         people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
         belongs = dict.fromkeys(NAMES.values(), member)
-        began = None if ago is None else Clock().boot - ago
-        return World(Memory(*people, lent=began), answers, NAMES, belongs, facts=where, device=device)
+        store = Memory(*people, lent=None if ago is None else Clock().boot - ago)
+        store.graced.update(dict.fromkeys(NAMES, used))
+        return World(store, answers, NAMES, belongs, facts=where, device=device)
 
     world = make([], [])
     world.run(explain(desk(settings, 0, uid), {"public_key": key, **items}))
     said = world.records[-1]
+    assert "Secret" not in said["sees"]
     assert not {"Commit", "AskSecret", "Ask", "Tell", "Warn", "Wait", "HangUp"} & set(world.kinds)
     ruser = items["ruser"] or (NAMES[uid] if items["service"] == "sudo" else "")
     authinfo = (b"publickey x",) if key else ()
@@ -141,7 +160,8 @@ def test_they_never_disagree(
     subject = UIDS.get(said["subject"], 0)
     usable = [method for method, state in said["methods"].items() if state == "open"]
     right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24}
-    answers = [right[method] for method in usable if method in right][:1] * 3 or ["", "", ""]
+    answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or ["", "", ""]
+    answers = [from_app, ""] if said["entry"] == "enrol" else answers
     signs = "fido2" in usable
     device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
     verdict, real = step(settings, asks, make, answers, device)
@@ -203,6 +223,21 @@ def test_a_key_elsewhere_and_here() -> None:
     ):  # fmt: skip
         last = explained(World(Memory(account(BLUE))), Settings(), session=session)
         assert (last["methods"]["fido2"], last["sees"]) == (state, sees)
+
+
+def test_who_is_rolled_out() -> None:
+    """Whoever has no credential: let in, enrolled, asked in vain."""
+    rule = Rule(logins_left=2, enrol_at_login=True)
+    store = Memory()
+    for used, code, reason in ((0, "PAM_IGNORE", "logins_left"), (2, "PAM_SUCCESS", "enrol_at_login")):
+        store.graced[ALICE] = used
+        last = explained(World(store), Settings(rule))
+        assert (last["code"], last["reason"]) == (code, reason)
+        assert last["sees"] == (NEEDED if used else last["sees"])
+        assert store.graced[ALICE] == used
+    assert not store.accounts
+    last = explained(World(store), Settings(rule, first_enrolment=FirstEnrolment.TICKET))
+    assert (last["code"], last["reason"], last["sees"]) == ("PAM_MAXTRIES", "unenrolled", "Verification code: ")
 
 
 def test_a_card_that_is_not_there_is_asked_for() -> None:

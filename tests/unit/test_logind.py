@@ -18,7 +18,6 @@ import pytest
 from pam_mfa.conversation import Locate, Located
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.service import logind, system
-from pam_mfa.structure import replace
 
 ALICE, BOB = 1000, 1001
 PID = 4711
@@ -26,8 +25,10 @@ UNKNOWN_SESSION = -6  # ENXIO
 HERE, AWAY, NONE = Sessions(seat=True, remote=False), Sessions(seat=False, remote=True), Sessions(False, False)
 
 
-def session(uid: int = ALICE, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user") -> Any:
-    return {"uid": uid, "seat": seat, "state": state, "remote": remote, "kind": kind}
+def session(
+    uid: int = ALICE, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user", **began: str
+) -> Any:
+    return {"uid": uid, "seat": seat, "state": state, "remote": remote, "kind": kind, **began}
 
 
 DESK = session(seat="seat0")
@@ -80,6 +81,16 @@ class Library:
         found = self.sessions.get(name.value.decode())
         return self._hand(found["kind"], into) if found else UNKNOWN_SESSION
 
+    def sd_session_get_service(self, name: Any, into: Any) -> int:
+        return self._began(name, "service", into)
+
+    def sd_session_get_remote_host(self, name: Any, into: Any) -> int:
+        return self._began(name, "host", into)
+
+    def _began(self, name: Any, word: str, into: Any) -> int:
+        found = self.sessions.get(name.value.decode(), {})
+        return self._hand(found[word], into) if word in found else -61
+
     def sd_uid_get_sessions(self, uid: int, active: int, into: Any) -> int:
         assert active < 0
         names = [name for name, found in self.sessions.items() if found["uid"] == uid]
@@ -130,6 +141,40 @@ class Library:
 def test_facts(
     sessions: Mapping[str, Any], process: str | None, owner: int | None, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert replace(asked(sessions, process, owner, monkeypatch), session="") == facts
+
+
+BY_SSH = session(remote=True, service="sshd", host="192.0.2.7")
+AT_DESK = session(seat="seat0", service="gdm-password")
+
+
+@pytest.mark.parametrize(
+    ("sessions", "process", "began"),
+    [
+        ({"1": AT_DESK, "2": BY_SSH}, "2", ("sshd", "192.0.2.7")),
+        ({"1": AT_DESK, "2": BY_SSH}, "1", ("gdm-password", "")),
+        ({"1": session(seat="seat0")}, "1", ("", "")),
+        ({"1": AT_DESK}, "ended", ("", "")),
+        # a terminal of the user's service manager: of their only session
+        ({"1": AT_DESK, "9": MANAGER, "8": CRON}, None, ("gdm-password", "")),
+        ({"2": BY_SSH}, None, ("sshd", "192.0.2.7")),
+        ({"1": AT_DESK, "2": BY_SSH}, None, ("", "")),
+        ({"1": AT_DESK, "2": LEFT_SSH}, None, ("", "")),
+        ({"9": MANAGER}, None, ("", "")),
+        ({"2": session(BOB, service="sshd")}, None, ("", "")),
+    ],
+)
+def test_how_the_session_began(
+    sessions: Mapping[str, Any], process: str | None, began: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = asked(sessions, process, ALICE, monkeypatch)
+    assert (facts.service, facts.host) == began
+
+
+def asked(
+    sessions: Mapping[str, Any], process: str | None, owner: int | None, monkeypatch: pytest.MonkeyPatch
+) -> Facts:
+    """What is found out, with every text given back."""
     one, library, freed = logind.Logind(), Library(sessions, process, owner), list[bool]()
     release = one._free
 
@@ -139,8 +184,9 @@ def test_facts(
 
     monkeypatch.setattr(one, "_sd", library)
     monkeypatch.setattr(one, "_free", free)
-    assert replace(one.facts(PID, ALICE), session="") == facts
+    facts = one.facts(PID, ALICE)
     assert sum(freed) == library.taken
+    return facts
 
 
 @pytest.mark.parametrize(

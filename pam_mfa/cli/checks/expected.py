@@ -61,8 +61,15 @@ def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[
     """
     yield from _open(service, lines, rules) if service != SSHD else ()  # sshd.py knows what else sshd asks for
     trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK and not rule.exempt]
+    enrolling = [rule for rule in trusting if rule.enrol_at_login and rule.unenrolled is Unenrolled.DENY]
     why = stacks.unproven(lines) if trusting else ""
-    if why:
+    if why and enrolling:
+        yield bad(
+            f"pam {service}",
+            f"{why}, but {named(enrolling)} says enrol_at_login: strangers can enrol an app of their own for a user",
+            f"put the line behind one that checks the password and is requisite, or take enrol_at_login out {SETTINGS}",
+        )
+    elif why:
         yield warn(
             f"pam {service}",
             f'{why}, but {named(trusting)} says first_factor = "stack": strangers can use up a user\'s tries',

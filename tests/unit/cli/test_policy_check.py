@@ -130,6 +130,14 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("unenrolled = 'allow'\nfirst_factor = 'none'", "open to everybody"),
         ("enrol_by = 2030-12-31\nfirst_factor = 'none'", "until then"),
         ("enrol_by = 2030-12-31\nunenrolled = 'allow'", "has no end"),
+        ("logins_left = 3\nfirst_factor = 'none'", "as often accounts"),
+        ("logins_left = 3\nunenrolled = 'allow'", "so logins_left has no effect"),
+        ("enrol_at_login = true\nunenrolled = 'allow'", "so enrol_at_login has no effect"),
+        ("help = 'Call us'\nunenrolled = 'allow'", "so help has no effect"),
+        ("help = 'Call us'\nfirst_factor = 'none'", "help is told nobody"),
+        ("enrol_at_login = true\nfirst_factor = 'none'", "nothing was proven before"),
+        ("enrol_at_login = true\nmethods = ['fido2', 'recovery']", 'methods has no "totp"'),
+        (f"enrol_at_login = true\n{KEY}", 'first_enrolment = "password" and first_factor = "publickey"'),
         ("subject = 'caller'\nnetworks = ['::1']", "was called by nobody here"),
         ("user_verification = 'required'\nmethods = ['totp']", "methods has none"),
         ("methods = ['totp', 'fido2']", "fido2 stands behind a code"),
@@ -159,6 +167,11 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         "[[rule]]\nlease = '10m'\nservices = ['sshd', 'sudo']",
         "[[rule]]\nlease = '10m'\nservices = ['sshd']\nnetworks = ['192.0.2.0/24']",
         "[policy]\nlease = '10m'",
+        "[policy]\nenrol_by = 2030-12-31\nlogins_left = 3\nenrol_at_login = true\nhelp = 'Call us'\n"
+        "[[rule]]\nunenrolled = 'allow'",
+        "[policy]\nenrol_at_login = true\nhelp = 'Call us'\n[[rule]]\nfirst_factor = 'none'",
+        "[policy]\nenrol_at_login = true\n[[rule]]\nlogins_left = 0\nenrol_at_login = false\nmethods = ['fido2']",
+        f"first_enrolment = 'self'\n[[rule]]\nenrol_at_login = true\n{KEY}",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:
@@ -168,6 +181,19 @@ def test_a_rule_that_does_not(text: str) -> None:
 def test_the_policy_contradicts_itself_too() -> None:
     ((state, found),) = odd("[policy]\nunenrolled = 'allow'\nfirst_factor = 'none'")
     assert (state, "open to everybody" in found) == ("contradictory", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("first_enrolment = 'ticket'\n[policy]\nenrol_at_login = true", 'first_enrolment = "ticket"'),
+        ("[policy]\nenrol_at_login = true\nmethods = ['fido2']", 'no "totp"'),
+        ("[policy]\nlogins_left = 2\nunenrolled = 'allow'", "so logins_left"),
+    ],
+)
+def test_the_policy_rolls_nothing_out(text: str, words: str) -> None:
+    ((state, found),) = odd(text)
+    assert (state, words in found) == ("contradictory", True)
 
 
 # ---------------------------------------------------------------------------------------------- command

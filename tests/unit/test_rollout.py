@@ -1,0 +1,389 @@
+"""Logins of users without a credential: how long they are let in, what they are told, and how a login enrols them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date
+from ipaddress import ip_network
+from typing import Any
+
+import pyotp
+import pytest
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, totp
+
+from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
+from pam_mfa.conversation import Aborted, Ask, Commit, Committed, Show, Warn
+from pam_mfa.login import Request, login
+from pam_mfa.origin import UNKNOWN, Facts
+from pam_mfa.outcome import Outcome, Verdict
+from pam_mfa.policy import Decision, Entry, decide
+from pam_mfa.rollout import NEEDED
+from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled
+from pam_mfa.service.transaction import verdict_of
+from pam_mfa.store.base import Account, Enrol, Grace
+from pam_mfa.structure import replace
+
+TODAY = date(2023, 11, 14)  # of Clock
+CALL = "Call the help desk: 0800 123"
+CODE = "Verification code: "
+KEY = b"publickey ssh-ed25519 AAAA"
+CLOCK = Clock()
+
+
+def request(**items: Any) -> Request:
+    return Request(**{"session": SESSION, "peer_uid": 0, "service": "sudo", "user": "alice", "uid": ALICE, **items})
+
+
+def run(world: World, settings: Settings, asks: Request | None = None) -> Verdict:
+    try:
+        return world.run(login(asks or request(), settings, FACTORS, CLOCK))
+    except Exception as problem:
+        if isinstance(problem, AssertionError):
+            raise
+        return verdict_of(problem)
+
+
+# ------------------------------------------------------------------------------------------- logins_left
+
+
+def told(left: str) -> str:
+    return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
+
+
+def test_a_number_of_logins_and_then_none() -> None:
+    store, settings = Memory(), Settings(Rule(logins_left=3))
+    for left in ("2 logins are left", "1 login is left", "this is the last login"):
+        world = World(store)
+        assert run(world, settings) == Verdict(Outcome.EXEMPT, "logins_left")
+        assert world.told == [told(left)]
+        assert world.kinds == ["Read", "Commit", "Tell"]  # counted before it is believed
+    world = World(store, [""] * 3)
+    assert run(world, settings) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
+    assert store.graced == {ALICE: 3}
+
+
+@pytest.mark.parametrize(
+    ("day", "used", "entry", "reason", "left"),
+    [
+        (TODAY, 0, Entry.EXEMPT, "logins_left", "today is the last day, 1 login is left"),
+        (date(2023, 11, 19), 1, Entry.EXEMPT, "logins_left", "5 days are left, this is the last login"),
+        (date(2023, 11, 19), 2, Entry.PROVE, "logins_left_over", ""),
+        (date(2023, 11, 13), 0, Entry.PROVE, "enrol_by_over", ""),
+        (date(2023, 11, 13), 2, Entry.PROVE, "enrol_by_over", ""),
+    ],
+)
+def test_with_a_date_as_long_as_both_allow_it(day: date, used: int, entry: Entry, reason: str, left: str) -> None:
+    rule = Rule(enrol_by=day, logins_left=2)
+    decision = decide(rule, True, False, (), CLOCK(), used)
+    assert (decision.entry, decision.reason) == (entry, reason)
+    store = Memory()
+    store.graced[ALICE] = used
+    world = World(store, [""] * 3)
+    assert (run(world, Settings(rule)).outcome is Outcome.EXEMPT) is (entry is Entry.EXEMPT)
+    assert world.told == ([told(left)] if left else [])
+    assert store.graced[ALICE] - used == (entry is Entry.EXEMPT)
+
+
+@pytest.mark.parametrize("rule", [Rule(logins_left=0), Rule(logins_left=3, enrol_by=date(2023, 11, 13))])
+def test_none_and_a_day_of_the_past_let_nobody_in(rule: Rule) -> None:
+    """So a rule switches off what it would inherit."""
+    assert run(World(Memory(), [""] * 3), Settings(rule)).outcome is Outcome.TRIES_SPENT
+    assert decide(Rule(logins_left=3, enrol_by=TODAY), True, False).entry is Entry.PROVE  # nobody knows what day it is
+
+
+def test_who_is_enrolled_or_unknown_is_asked_and_nothing_is_counted() -> None:
+    settings = Settings(Rule(logins_left=3))
+    for people, asks in ([account(totp())], request()), ([], request(uid=None, user="mallory")):
+        store = Memory(*people)
+        assert run(World(store, [""] * 3), settings, asks).outcome is Outcome.TRIES_SPENT
+        assert not store.graced
+
+
+def test_who_is_let_in_anyway_uses_up_none() -> None:
+    store = Memory()
+    for rule in Rule(logins_left=1, unenrolled=Unenrolled.ALLOW), Rule(logins_left=1, exempt=True):
+        assert run(World(store), Settings(rule)).outcome is Outcome.EXEMPT
+    assert not store.graced
+
+
+def test_where_nothing_was_proven_before_nothing_is_told() -> None:
+    world = World(Memory())
+    assert run(world, Settings(Rule(logins_left=1, first_factor=FirstFactor.NONE))).outcome is Outcome.EXEMPT
+    assert world.kinds == ["Read", "Commit"]
+
+
+@pytest.mark.parametrize("left", [None, -1, 3, True, "2", 2.0])
+def test_whoever_does_not_get_one_of_them_is_not_let_in(left: object) -> None:
+    """Another login took the last one between the look and the count."""
+    world = World(Memory(), instead={1: Committed((left,))})
+    assert run(world, Settings(Rule(logins_left=3))) == Verdict(Outcome.UNAVAILABLE, "changed_meanwhile")
+    assert world.told == []
+
+
+def test_the_caller_uses_up_their_own() -> None:
+    store = Memory()
+    asks = request(service="su", user="bob", uid=BOB, ruser="alice")
+    assert run(World(store), Settings(Rule(logins_left=1, subject=Subject.CALLER)), asks).outcome is Outcome.EXEMPT
+    assert store.graced == {ALICE: 1}
+
+
+# ------------------------------------------------------------------------------------------------- help
+
+
+def test_whom_to_call_is_told_after_the_last_answer() -> None:
+    world = World(Memory(), [""] * 3)
+    assert run(world, Settings(Rule(help=CALL))) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
+    assert world.kinds == ["Read", *["AskSecret", "Commit"] * 3, "Warn"]
+    assert world.wants[-1] == Warn(CALL)
+
+
+@pytest.mark.parametrize(
+    ("people", "more", "asks"),
+    [
+        ([], {"first_factor": FirstFactor.NONE}, request()),
+        ([], {}, request(uid=None, user="mallory")),
+        ([account(totp())], {}, request()),
+    ],
+)
+def test_strangers_and_the_enrolled_are_told_nothing(
+    people: list[Account], more: dict[str, Any], asks: Request
+) -> None:
+    world = World(Memory(*people), [""] * 3)
+    assert run(world, Settings(Rule(help=CALL, **more)), asks).outcome is Outcome.TRIES_SPENT
+    assert world.told == []
+
+
+# ---------------------------------------------------------------------------------------- enrol_at_login
+
+ENROLS = Rule(enrol_at_login=True, help=CALL)
+
+
+class Newcomer:
+    """Alice, who has nothing, at a login; what she types is a function of the prompt."""
+
+    def __init__(self, *answers: str | Callable[[str], str], **more: Any) -> None:
+        self.store = Memory()
+        self.world = World(self.store, answers or (self.app, ""), **more)
+
+    def app(self, prompt: str) -> str:
+        app = pyotp.parse_uri(re.findall(r"otpauth://\S+", prompt)[0])
+        assert isinstance(app, pyotp.TOTP)
+        self.secret, self.right = app.secret, app.at(CLOCK.wall)
+        return self.right
+
+    def run(self, settings: Settings | None = None, asks: Request | None = None) -> Verdict:
+        return run(self.world, settings or Settings(ENROLS), asks)
+
+    @property
+    def enrolled(self) -> list[str]:
+        return [each.factor for each in self.store.accounts[ALICE].credentials] if self.store.accounts else []
+
+
+def test_a_login_enrols_and_its_code_lets_in() -> None:
+    alice = Newcomer()
+    verdict = alice.run()
+    (phone,) = alice.store.accounts[ALICE].of("totp")
+    assert verdict == Verdict(Outcome.GRANTED, "proven_enrolled", "totp", phone.id, "totp 1")
+    assert alice.enrolled == ["totp", "recovery"]
+    assert alice.world.kinds == ["Read", "Tell", "Ask", "Commit", "Show", "Show", "Commit", "Ask"]
+    assert alice.world.told == [NEEDED]
+
+
+def test_all_that_has_to_be_seen_stands_in_prompts_of_plain_text() -> None:
+    alice = Newcomer()
+    alice.run()
+    first, second = alice.world.asked
+    assert f"Secret: {' '.join(re.findall('....', alice.secret))}\n" in first
+    assert first.endswith("Code that the app shows now: ")
+    codes = re.findall(r"(?:[0-9A-Z]{4}-){5}[0-9A-Z]{4}", second)
+    assert len(set(codes)) == 10
+    assert second.endswith("Press Enter to go on: ")
+    for text in (NEEDED, first, second):
+        assert text.isascii()
+        assert len(text) < 3000  # measured: sshd takes that
+    for code in codes[:1]:
+        assert run(World(alice.store, [code]), Settings(ENROLS)).factor == "recovery"
+
+
+def test_what_is_shown_as_a_record_holds_no_secret() -> None:
+    alice = Newcomer()
+    alice.run()
+    records = [want.record for want in alice.world.wants if isinstance(want, Show)]
+    assert [(r["kind"], r["factor"], r["label"]) for r in records] == [
+        ("enrolled", "totp", "totp 1"), ("enrolled", "recovery", "recovery codes"),
+    ]  # fmt: skip
+    assert all(set(record) == {"kind", "id", "factor", "label"} for record in records)
+
+
+def test_that_code_opens_nothing_else() -> None:
+    alice = Newcomer()
+    assert alice.run().outcome is Outcome.GRANTED
+    assert run(World(alice.store, [alice.right] * 3), Settings(ENROLS)) == Verdict(Outcome.TRIES_SPENT, "replayed")
+
+
+def test_a_code_that_another_session_used_first_lets_nobody_in() -> None:
+    """Between the enrolment and its own attempt."""
+
+    class Quick(Memory):
+        def apply(self, batch: Any) -> Any:
+            result = super().apply(batch)
+            if isinstance(batch[0][0], Enrol):
+                (phone, _) = self.accounts[ALICE].credentials
+                used = replace(phone, mark=phone.mark + 1)
+                self._change(ALICE, credentials=(used, *self.accounts[ALICE].credentials[1:]))
+            return result
+
+    alice = Newcomer()
+    alice.world.store = Quick()
+    assert alice.run() == Verdict(Outcome.DENIED, "replayed")
+
+
+def test_a_code_may_be_mistyped_twice() -> None:
+    alice = Newcomer("000000", "nonsense", lambda prompt: alice.app(alice.world.asked[0]), "")
+    assert alice.run().outcome is Outcome.GRANTED
+    assert "check the clocks" in alice.world.asked[1]
+    assert "otpauth" not in alice.world.asked[1]
+
+
+def test_three_wrong_codes_enrol_nothing_and_let_nobody_in() -> None:
+    alice = Newcomer("", "000000", "nonsense")
+    assert alice.run() == Verdict(Outcome.TRIES_SPENT, "not_enrolled")
+    assert alice.enrolled == []
+    assert alice.world.operations == []
+    assert alice.world.wants[-1] == Warn(CALL)
+
+
+def test_who_gives_up_before_the_code_has_enrolled_nothing() -> None:
+    alice = Newcomer(instead={2: Aborted()})
+    assert alice.run().outcome is Outcome.ABORTED
+    assert alice.enrolled == []
+
+
+def test_who_gives_up_at_the_recovery_codes_is_enrolled_and_not_let_in() -> None:
+    alice = Newcomer(instead={7: Aborted()})
+    assert alice.run().outcome is Outcome.ABORTED
+    assert alice.enrolled == ["totp", "recovery"]
+
+
+def test_who_has_become_enrolled_meanwhile_does_not_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S08."""
+    alice = Newcomer()
+
+    def late(prompt: str) -> str:
+        alice.store.accounts[ALICE] = account(totp("theirs"))
+        return alice.app(prompt)
+
+    alice.world.type(late)
+    assert alice.run() == Verdict(Outcome.UNAVAILABLE, "changed_meanwhile")
+    assert alice.enrolled == ["totp"]
+    (commit,) = (want for want in alice.world.wants if isinstance(want, Commit))
+    assert isinstance(commit.operations[0], Enrol)
+    assert (commit.operations[0].expected, commit.operations[0].alone) == (frozenset(), True)
+
+
+def test_first_the_logins_that_are_left() -> None:
+    alice = Newcomer()
+    settings = Settings(replace(ENROLS, logins_left=1))
+    assert alice.run(settings).outcome is Outcome.EXEMPT
+    assert alice.world.operations == [(Grace(ALICE, 1),)]
+    alice.world.type(alice.app, "")
+    assert alice.run(settings).outcome is Outcome.GRANTED
+
+
+def refuses(alice: Newcomer, settings: Settings, asks: Request) -> bool:
+    """Whether three codes are asked for as ever, and nothing is enrolled."""
+    alice.world.type("", "", "")
+    verdict = alice.run(settings, asks)
+    if verdict.outcome is Outcome.GRANTED:
+        return False
+    assert (verdict.outcome, alice.world.asked[0]) == (Outcome.TRIES_SPENT, CODE)
+    assert alice.enrolled == []
+    assert NEEDED not in alice.world.told
+    return True
+
+
+@pytest.mark.parametrize(
+    ("changes", "items"),
+    [
+        ({"first_factor": FirstFactor.NONE}, {}),
+        ({"methods": ("fido2", "recovery")}, {}),
+        ({"enrol_at_login": False}, {}),
+        ({}, {"peer_uid": ALICE}),  # a lock screen: nobody knows what it asked for
+        ({}, {"uid": None, "user": "mallory"}),
+        ({"subject": Subject.CALLER}, {"service": "su", "user": "bob", "uid": BOB, "ruser": "alice"}),
+    ],
+)
+def test_who_is_not_enrolled_in_a_login(changes: dict[str, Any], items: dict[str, Any]) -> None:
+    assert refuses(Newcomer(), Settings(replace(ENROLS, **changes)), request(**items))
+
+
+@pytest.mark.parametrize(
+    ("first", "proven", "enrols"),
+    [
+        (FirstEnrolment.SELF, FirstFactor.STACK, True),
+        (FirstEnrolment.SELF, FirstFactor.PUBLICKEY, True),
+        (FirstEnrolment.PASSWORD, FirstFactor.STACK, True),
+        (FirstEnrolment.PASSWORD, FirstFactor.PUBLICKEY, False),  # a key is no password
+        (FirstEnrolment.TICKET, FirstFactor.STACK, False),
+        (FirstEnrolment.TICKET, FirstFactor.PUBLICKEY, False),
+    ],
+)
+def test_what_the_first_credential_costs(first: FirstEnrolment, proven: FirstFactor, enrols: bool) -> None:
+    settings, asks = Settings(replace(ENROLS, first_factor=proven), first_enrolment=first), request(authinfo=(KEY,))
+    if not enrols:
+        assert refuses(Newcomer(), settings, asks)
+    else:
+        assert Newcomer().run(settings, asks).outcome is Outcome.GRANTED
+
+
+OFFICE, SSHD = EnrolFrom(networks=(ip_network("192.0.2.0/24"),)), EnrolFrom(services=("sshd", "gdm-*"))
+FAR = {"service": "sshd", "tty": "ssh"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "items", "known", "enrols"),
+    [
+        (OFFICE, {**FAR, "rhost": "192.0.2.7"}, UNKNOWN, True),
+        (OFFICE, {**FAR, "rhost": "::ffff:192.0.2.7"}, UNKNOWN, True),
+        (OFFICE, {**FAR, "rhost": "198.51.100.7"}, UNKNOWN, False),
+        (OFFICE, {**FAR, "rhost": "pc7.office.example"}, UNKNOWN, False),
+        (OFFICE, FAR, UNKNOWN, False),
+        (OFFICE, {**FAR, "rhost": "198.51.100.7"}, Facts(peer_remote=True, host="192.0.2.7"), False),
+        # sudo within a session
+        (OFFICE, {}, Facts(peer_remote=True, service="sshd", host="192.0.2.7"), True),
+        (OFFICE, {}, Facts(peer_remote=True, service="sshd", host="198.51.100.7"), False),
+        (OFFICE, {}, Facts(peer_remote=True), False),
+        (OFFICE, {}, UNKNOWN, False),
+        (OFFICE, {}, Facts(peer_remote=False), True),  # whoever sits here is in all networks
+        (OFFICE, {"service": "login", "tty": "tty1"}, UNKNOWN, True),
+        (SSHD, {**FAR, "rhost": "198.51.100.7"}, UNKNOWN, True),
+        (SSHD, {"service": "login", "tty": "tty1"}, UNKNOWN, False),
+        (SSHD, {}, Facts(peer_remote=True, service="sshd"), True),
+        (SSHD, {}, Facts(peer_remote=False, service="gdm-password"), True),
+        (SSHD, {}, Facts(peer_remote=False, service="login"), False),
+        (SSHD, {}, UNKNOWN, False),
+        (replace(OFFICE, services=("sshd",)), {**FAR, "rhost": "192.0.2.7"}, UNKNOWN, True),
+        (replace(OFFICE, services=("sshd",)), {}, Facts(peer_remote=False, service="gdm-password"), False),
+        (replace(OFFICE, services=("sshd",)), {**FAR, "rhost": "198.51.100.7"}, UNKNOWN, False),
+    ],
+)
+def test_from_where(wanted: EnrolFrom, items: dict[str, Any], known: Facts, enrols: bool) -> None:
+    settings = Settings(ENROLS, enrol_from=wanted)
+    if not enrols:
+        assert refuses(Newcomer(facts=known), settings, request(**items))
+    else:
+        assert Newcomer(facts=known).run(settings, request(**items)).outcome is Outcome.GRANTED
+
+
+def test_logind_is_not_asked_where_it_changes_nothing() -> None:
+    alice = Newcomer()
+    alice.run()
+    assert "Locate" not in alice.world.kinds
+    assert isinstance(alice.world.wants[-1], Ask)
+
+
+def test_the_decision_needs_a_first_factor() -> None:
+    for proven in FirstFactor:
+        decision = decide(replace(ENROLS, first_factor=proven), True, False, (KEY,), CLOCK())
+        assert (decision == Decision(Entry.ENROL, "enrol_at_login")) is (proven is not FirstFactor.NONE)
