@@ -238,6 +238,12 @@ def failures(machine: Machine, person: Person, factor: str = "totp") -> int:
     return int(sql(machine, tally, str(person.uid), factor).strip("(,)\n"))
 
 
+def charge(machine: Machine, person: Person, count: int, factor: str = "totp") -> None:
+    """So many failures, the last one so long ago that no wait is left of it."""
+    long_ago = "UPDATE tally SET failures = (1 << 62) + ?, boot_id = printf('%36s', '') WHERE uid = ? AND factor = ?"
+    sql(machine, long_ago, str(count), str(person.uid), factor)
+
+
 def forgive(machine: Machine) -> None:
     """Forget everybody's failures."""
     sql(machine, "UPDATE tally SET failures = 1 << 62")

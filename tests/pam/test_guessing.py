@@ -9,7 +9,7 @@ import pytest
 from callers import call
 from hosts import Host, Scene, records
 from machine import Machine, wait_for
-from people import OURS, Person, Town, configure, enrol, failures, forgive, manage, sql, step_now
+from people import OURS, Person, Town, charge, configure, enrol, failures, forgive, manage, sql, step_now
 
 from pam_mfa import wire
 
@@ -71,24 +71,16 @@ def test_r01_guesses_at_once_at_service_and_engines_are_counted_together(both: S
 
 def test_r01_a_factor_is_disabled_at_a_hundred_failures(scene: Scene) -> None:
     """Whatever time passes; and the last of them is a guess like the first."""
-    charge(scene, 98)
+    charge(scene.up(), scene.alice, 98)
     assert scene.login("alice", scene.alice.wrong(), None).prompts[1].startswith(REFUSED + WAITS)
-    charge(scene, 99)
+    charge(scene.up(), scene.alice, 99)
     assert scene.login("alice", scene.alice.wrong(), None).prompts[1].startswith(REFUSED + LOCKED)
-    charge(scene, 100)
+    charge(scene.up(), scene.alice, 100)
     login = scene.login("alice", *[scene.alice.code() for _ in range(3)])
     assert (login.code, scene.reason, login.prompts[0]) == ("MAXTRIES", "disabled", f"{LOCKED}. {PROMPT}")
     assert failures(scene.machine, scene.alice) == 100
     manage(scene.machine, "unlock", scene.alice)
     assert scene.login("alice", scene.alice.code()).code == "SUCCESS"
-
-
-def charge(scene: Scene, count: int) -> None:
-    """So many failures, the last one so long ago that no wait is left of it."""
-    long_ago = (
-        "UPDATE tally SET failures = (1 << 62) + ?, boot_id = printf('%36s', '') WHERE uid = ? AND factor = 'totp'"
-    )
-    sql(scene.up(), long_ago, str(count), str(scene.alice.uid))
 
 
 def test_r01_what_was_told_is_counted_whoever_dies_then(scene: Scene) -> None:
@@ -177,7 +169,7 @@ def test_r03_without_the_password_no_answer_is_asked_for_or_counted(scene: Scene
 
 def test_r03_guesses_lock_no_other_factor(scene: Scene) -> None:
     """Of whatever form a guess is; a hundred wrong codes leave the recovery codes alone, and the other way round."""
-    charge(scene, 100)
+    charge(scene.up(), scene.alice, 100)
     assert scene.login("alice", *[scene.alice.wrong()] * 3).code == "MAXTRIES"
     assert [failures(scene.machine, scene.alice, factor) for factor in ("totp", "recovery")] == [100, 0]
     assert scene.login("alice", scene.alice.recovery[0]).code == "SUCCESS"
