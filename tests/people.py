@@ -232,6 +232,23 @@ def sql(machine: Machine, statement: str, *values: str) -> str:
     return machine.python(code, statement, *values, user="pam-mfa").stdout
 
 
+def failures(machine: Machine, person: Person, factor: str = "totp") -> int:
+    """How many of this account's answers the store has counted as wrong."""
+    tally = "SELECT failures - (1 << 62) FROM tally WHERE uid = ? AND factor = ?"
+    return int(sql(machine, tally, str(person.uid), factor).strip("(,)\n"))
+
+
+def charge(machine: Machine, person: Person, count: int, factor: str = "totp") -> None:
+    """So many failures, the last one so long ago that no wait is left of it."""
+    long_ago = "UPDATE tally SET failures = (1 << 62) + ?, boot_id = printf('%36s', '') WHERE uid = ? AND factor = ?"
+    sql(machine, long_ago, str(count), str(person.uid), factor)
+
+
+def forgive(machine: Machine) -> None:
+    """Forget everybody's failures."""
+    sql(machine, "UPDATE tally SET failures = 1 << 62")
+
+
 def redact(text: str, people: Mapping[str, Person]) -> str:
     """A transcript without codes and secrets."""
     for person in people.values():

@@ -100,7 +100,12 @@ class Factor(Protocol):
 
 
 class CodeFactor(Factor, Protocol):
-    """A factor whose answer is typed. All of them share one prompt (factors/code.py)."""
+    """A factor whose answer is typed. All of them share one prompt (factors/code.py).
+
+    `decoy` is a credential of nobody's: answers that are not compared are matched with it, which takes as long.
+    """
+
+    decoy: Credential
 
     def fits(self, answer: str) -> bool:
         """Whether the answer has the form of this factor's codes."""

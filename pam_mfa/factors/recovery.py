@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..conversation import Steps
-from ..store.base import Burn, Credential, Use
+from ..store.base import DECOY_UID, Burn, Credential, Use
 from ..throttle import Instant
 from .base import Enrolment, Made
 
@@ -28,6 +28,7 @@ class Recovery:
     """
 
     name = "recovery"
+    decoy = Credential("", DECOY_UID, "", name, "", bytes(SET * MAC_BYTES))
 
     def __init__(self, mac: Callable[[bytes], bytes]) -> None:
         self._mac = mac

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hosts import Host, Scene, records
 from machine import Machine, wait_for
-from people import Person, Town, manage, sessions, sql
+from people import Person, Town, failures, manage, sessions, sql
 
 ROUNDS = 200
 # An engine is a process with a Python of its own, and there are eight at most.
@@ -126,12 +126,6 @@ def test_sixteen_guesses_at_once_are_compared_no_more_often_than_the_limit(crowd
         assert codes == {"MAXTRIES": logins}
         assert failures(crowd.machine, person) == LIMIT
         assert crowd.login(person.user, person.code(), None).code == "CONV_ERR"
-
-
-def failures(machine: Machine, person: Person) -> int:
-    """How many of this account's TOTP answers the store has counted as wrong."""
-    counted = sql(machine, "SELECT failures - (1 << 62) FROM tally WHERE uid = ? AND factor = 'totp'", str(person.uid))
-    return int(counted.strip("(,)\n"))
 
 
 def test_a_prompt_that_was_open_before_the_limit_is_no_extra_guess(scene: Scene) -> None:

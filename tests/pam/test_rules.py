@@ -133,6 +133,7 @@ WAITING = "Too many wrong answers: totp counts again in "
 
 @pytest.mark.parametrize(("first", "told"), [("stack", True), ("none", False)])
 def test_who_waits_is_told_after_a_first_factor_only(scene: Scene, first: str, told: bool) -> None:
+    """R03, R09."""
     scene.configure(f"[policy]\nfirst_factor = '{first}'\nmethods = ['totp']")
     assert scene.login("alice", *THREE).prompts[0] == CODE
     scene.login("alice", *THREE)
