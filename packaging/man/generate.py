@@ -32,7 +32,7 @@ COMPLETIONS = {BashComplete: "pam-mfa", ZshComplete: "_pam-mfa", FishComplete: "
 
 WHEN = {
     Outcome.GRANTED: "A right answer was given, and its use is on disk.",
-    Outcome.EXEMPT: "The user need not be asked: an exempt rule, a lease, or nothing enrolled where the settings allow that.",
+    Outcome.EXEMPT: "The user need not be asked: an exempt rule, a lease, or nothing enrolled where that is allowed.",
     Outcome.DENIED: "No right answer was given.",
     Outcome.LOCKED: "Too many wrong answers before; none is taken now.",
     Outcome.TRIES_SPENT: "Three wrong answers in this login.",
