@@ -66,7 +66,6 @@ ELSEWHERE: dict[str, tuple[Request, Rule, object]] = {
     "another kind of service": (replace(SUDO, service="su"), TEN, HERE),
     "another caller": (replace(SUDO, ruser="bob"), TEN, HERE),
     "another account": (replace(SUDO, user="bob", uid=BOB), TEN, HERE),
-    "another number of the account": (replace(SUDO, uid=1234), TEN, HERE),
     "another rule": (SUDO, replace(TEN, name="other"), HERE),
     "other methods": (SUDO, replace(TEN, methods=("totp",)), HERE),
     "other user verification": (SUDO, replace(TEN, user_verification=UserVerification.REQUIRED), HERE),
@@ -151,6 +150,19 @@ def test_whose_factor_it_was_counts_with_the_account(scene: Scene) -> None:
     bobs = code_at(BOBS, Clock(scene.clock.wall + 90)())
     assert scene.asks(su, replace(rule, subject=Subject.USER), HERE, bobs)
     assert scene.login(replace(su, user="carol", uid=1002), rule, HERE, *("",) * 3).outcome is Outcome.TRIES_SPENT
+
+
+@pytest.mark.parametrize("account", [{"user": "bert"}, {"uid": 1234}])
+def test_r15_the_account_that_is_entered_is_the_same_by_name_and_number(scene: Scene, account: dict[str, Any]) -> None:
+    rule = replace(TEN, subject=Subject.CALLER)
+    su = Request(SESSION, 0, "su", "bob", BOB, ruser="alice", tty="/dev/pts/3")
+
+    def asks(request: Request) -> bool:
+        return scene.asks(request, rule, HERE, code_at(PHONE, Clock(scene.clock.wall + 90)()))
+
+    assert asks(su)
+    assert asks(replace(su, **account))
+    assert not asks(su)
 
 
 # ------------------------------------------------------------------------------------------------- sshd
