@@ -13,6 +13,7 @@ from .store.base import EndLeases, Lease, ListLeases
 
 def list_leases(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: one record for each proof of an account that may still hold, by its begin."""
+    yield from desk.account()  # whoever had that uid before is not shown to who has it now
     leases: tuple[Lease, ...] = yield from read(ListLeases(desk.caller.uid))
     now = desk.now()
     for lease in leases:

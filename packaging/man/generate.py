@@ -32,7 +32,7 @@ COMPLETIONS = {BashComplete: "pam-mfa", ZshComplete: "_pam-mfa", FishComplete: "
 
 WHEN = {
     Outcome.GRANTED: "A right answer was given, and its use is on disk.",
-    Outcome.EXEMPT: "The user need not be asked: an exempt rule, or nothing enrolled where the settings allow that.",
+    Outcome.EXEMPT: "The user need not be asked: an exempt rule, a lease, or nothing enrolled where that is allowed.",
     Outcome.DENIED: "No right answer was given.",
     Outcome.LOCKED: "Too many wrong answers before; none is taken now.",
     Outcome.TRIES_SPENT: "Three wrong answers in this login.",
@@ -119,7 +119,8 @@ TERM_KEYS = {
     "credit_ssh_keys": ("An enrolled security key that sshd has taken the login's public key from counts as the "
                         "second factor; sshd_touch_required has to be true.", "false"),
     "lease": ('A time from "1m" to "12h" for which a proof also holds for further logins from the same session, '
-              "terminal and kind of service. No rule inherits it.", "none"),
+              "terminal and kind of service; at sshd from the same address with the same key, and only where networks "
+              "is given. pam-mfa lease shows and ends them. No rule inherits it.", "none"),
 }  # fmt: skip
 
 

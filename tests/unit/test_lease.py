@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import ALICE, BOB, SESSION, Clock, code_at
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, code_at
 from lenders import BOBS, HERE, KEY, OFFICE, PHONE, SSH, SUDO, TEN, Scene
 from stores import discard, make
 
-from pam_mfa.conversation import Locate
+from pam_mfa.config import Settings
+from pam_mfa.conversation import Locate, Read
 from pam_mfa.errors import LookupFailed
 from pam_mfa.lease import kind
-from pam_mfa.login import Request
+from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, UserVerification
+from pam_mfa.store.base import FindLease
 from pam_mfa.structure import replace
 
 
@@ -64,7 +66,6 @@ ELSEWHERE: dict[str, tuple[Request, Rule, object]] = {
     "another kind of service": (replace(SUDO, service="su"), TEN, HERE),
     "another caller": (replace(SUDO, ruser="bob"), TEN, HERE),
     "another account": (replace(SUDO, user="bob", uid=BOB), TEN, HERE),
-    "another number of the account": (replace(SUDO, uid=1234), TEN, HERE),
     "another rule": (SUDO, replace(TEN, name="other"), HERE),
     "other methods": (SUDO, replace(TEN, methods=("totp",)), HERE),
     "other user verification": (SUDO, replace(TEN, user_verification=UserVerification.REQUIRED), HERE),
@@ -151,6 +152,19 @@ def test_whose_factor_it_was_counts_with_the_account(scene: Scene) -> None:
     assert scene.login(replace(su, user="carol", uid=1002), rule, HERE, *("",) * 3).outcome is Outcome.TRIES_SPENT
 
 
+@pytest.mark.parametrize("account", [{"user": "bert"}, {"uid": 1234}])
+def test_r15_the_account_that_is_entered_is_the_same_by_name_and_number(scene: Scene, account: dict[str, Any]) -> None:
+    rule = replace(TEN, subject=Subject.CALLER)
+    su = Request(SESSION, 0, "su", "bob", BOB, ruser="alice", tty="/dev/pts/3")
+
+    def asks(request: Request) -> bool:
+        return scene.asks(request, rule, HERE, code_at(PHONE, Clock(scene.clock.wall + 90)()))
+
+    assert asks(su)
+    assert asks(replace(su, **account))
+    assert not asks(su)
+
+
 # ------------------------------------------------------------------------------------------------- sshd
 
 AFAR: dict[str, tuple[Request, Rule]] = {
@@ -185,3 +199,31 @@ def test_r15_sshd_without_network_or_key_gives_none(scene: Scene, what: str) -> 
     for _ in range(2):
         assert scene.asks(*AFAR[what])
     assert scene.leases == ()
+
+
+# --------------------------------------------------------------------------------- never even looked for
+
+
+def looks(world: World) -> bool:
+    """Whether a lease was looked for."""
+    return any(isinstance(want, Read) and isinstance(want.query, FindLease) for want in world.wants)
+
+
+@pytest.mark.parametrize("what", ["no terminal", "no login session", "no logind", "nothing proven before"])
+def test_where_there_can_be_none_none_is_looked_for(scene: Scene, what: str) -> None:
+    scene.asks(*ELSEWHERE[what])
+    assert not looks(scene.world)
+
+
+def test_who_is_refused_has_none(scene: Scene) -> None:
+    """The rule came to demand a key that only sshd can show."""
+    assert scene.asks()
+    verdict = scene.login(SUDO, replace(TEN, first_factor=FirstFactor.PUBLICKEY))
+    assert (verdict.outcome, verdict.reason, looks(scene.world)) == (Outcome.DENIED, "no_public_key", False)
+
+
+def test_who_has_nothing_enrolled_has_none() -> None:
+    """Whatever the store says."""
+    world = World(Memory(lent=Clock().boot), [""] * 3, facts=HERE)
+    assert world.run(login(SUDO, Settings(TEN), FACTORS, Clock())).outcome is Outcome.TRIES_SPENT
+    assert not looks(world)

@@ -14,7 +14,7 @@ from stores import discard, do, make, raw
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Steps
 from pam_mfa.enroll import Caller, Desk
-from pam_mfa.errors import RefusedError, StoreError
+from pam_mfa.errors import NameMismatch, RefusedError, StoreError
 from pam_mfa.lease import hint, holds, lending
 from pam_mfa.leases import end_leases, list_leases
 from pam_mfa.login import Assessment, Request, login
@@ -258,6 +258,15 @@ def test_the_list_shows_those_that_hold(scene: Scene) -> None:
     scene.clock.boot_id = "3f1c9d0e-0000-4000-8000-000000000002"
     scene.clock.boot = 5_100
     assert manage(scene, list_leases) == []
+
+
+def test_whose_uid_it_was_before_is_not_shown(scene: Scene) -> None:
+    scene.asks()
+    desk = Desk(Caller(SESSION, ALICE, ALICE, "mallory", "host"), Settings(), FACTORS, scene.clock)
+    world = World(scene.store)
+    with pytest.raises(NameMismatch):
+        world.run(list_leases(desk, {}))
+    assert world.records == []
 
 
 def test_one_ends_ones_own_and_root_everybodys(scene: Scene) -> None:
