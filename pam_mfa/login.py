@@ -93,8 +93,7 @@ def login(
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
     ceremony.otherwise = break_glass.accept
-    typed = any(not is_device(factors[name]) for name in found.rule.methods)
-    proof = yield from break_glass.backed(ceremony, prove(ceremony, found.rule.methods, factors), typed)
+    proof = yield from break_glass.backed(ceremony, prove(ceremony, found.rule.methods, factors))
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
