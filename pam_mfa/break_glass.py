@@ -32,11 +32,8 @@ def accept(ceremony: Ceremony, answer: str) -> Steps[Proof | None]:
     return (yield from _break(ceremony, answer)) if _fits(answer) else None
 
 
-def backed(ceremony: Ceremony, proving: Steps[Proof | None], codes: bool) -> Steps[Proof | None]:
+def backed(ceremony: Ceremony, proving: Steps[Proof | None]) -> Steps[Proof | None]:
     """Flow: prove as `proving` does; with break-glass where the store fails it, or devices are all that there is.
-
-    Args:
-        codes: among the methods are some that are typed: their prompt has taken break-glass codes.
 
     Raises:
         StoreError: the store failed, and there is no break-glass code on this host.
@@ -45,7 +42,7 @@ def backed(ceremony: Ceremony, proving: Steps[Proof | None], codes: bool) -> Ste
         proof = yield from proving
     except StoreError as problem:
         return (yield from instead(ceremony, problem))
-    return proof if codes or proof is not None else (yield from _last(ceremony))
+    return proof if proof is not None else (yield from _last(ceremony))
 
 
 def instead(ceremony: Ceremony, problem: PamMfaError) -> Steps[Proof | None]:
@@ -71,7 +68,10 @@ def instead(ceremony: Ceremony, problem: PamMfaError) -> Steps[Proof | None]:
 
 
 def _last(ceremony: Ceremony) -> Steps[Proof | None]:
-    """Flow: one prompt after devices, for whoever has lost them. Strangers are shown what they always were."""
+    """Flow: one prompt after devices, for whoever has lost them; a prompt for codes leaves no answer for it.
+
+    Strangers are shown what they always were.
+    """
     if ceremony.place.uniform or ceremony.tries <= 0 or not (yield from _look(ceremony, None)).left:
         return None
     ceremony.tries -= 1

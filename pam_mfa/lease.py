@@ -17,7 +17,7 @@ from .conversation import Locate, Located, Steps, commit, expect, read, warn
 from .errors import LookupFailed, StoreError
 from .factors.base import duration
 from .origin import Facts, surely_remote
-from .outcome import Outcome, Verdict
+from .outcome import Verdict
 from .policy import PUBLIC_KEY, Decision, Entry
 from .rules import FirstFactor, Rule
 from .store.base import FindLease, Lease, Lend
@@ -57,7 +57,7 @@ def lending(request: Request, found: Assessment, now: Callable[[], Instant], pro
     if text := hint(request, found.rule):
         yield from warn(text)
     verdict = yield from proving
-    if verdict.outcome is Outcome.GRANTED and verdict.factor in LENDING and verdict.credential and found.bound:
+    if verdict.grants and verdict.factor in LENDING and verdict.credential and found.bound:
         yield from _lend(request, found, now(), verdict.factor, verdict.credential)
     return verdict
 

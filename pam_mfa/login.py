@@ -118,9 +118,7 @@ def _proven(
     request: Request, settings: Settings, factors: Mapping[str, Factor], found: Assessment, ceremony: Ceremony
 ) -> Steps[Verdict]:
     ceremony.otherwise = break_glass.accept
-    typed = any(not is_device(factors[name]) for name in found.rule.methods)
-    proving = _obtain(request, settings, factors, found, ceremony)
-    proof = yield from break_glass.backed(ceremony, proving, typed)
+    proof = yield from break_glass.backed(ceremony, _obtain(request, settings, factors, found, ceremony))
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
     return grant(proof, ceremony.session, ceremony.uid, ceremony.caveat)

@@ -73,6 +73,11 @@ class Verdict:
     credential: str | None = None
     label: str | None = None
 
+    @property
+    def grants(self) -> bool:
+        """Whether it is one of `grant`."""
+        return self.outcome is Outcome.GRANTED
+
 
 def grant(proof: object, session: str, uid: int, caveat: str = "") -> Verdict:
     """The only way to GRANTED: a proof of this session and this account.

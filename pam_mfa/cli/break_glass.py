@@ -9,13 +9,11 @@ from typing import Any
 import click
 
 from ..errors import RefusedError
-from ..fields import duration
 from ..service import glass
 from ..service.glass import Code
 from . import paths, show
 from .accounts import root_only
 from .call import Call, find_user, with_json
-from .checks.files import ACCOUNT, REINSTALL, lines_of
 from .client import Record
 from .paths import Paths
 
@@ -32,6 +30,8 @@ class Validity(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number of seconds."""
+        from ..fields import duration
+
         seconds = duration(value)
         if seconds is None or not SHORTEST <= seconds <= LONGEST:
             self.fail(f"{value!r} is not a time from 1h to 3650d, as 12h or 90d", param, ctx)
@@ -134,6 +134,7 @@ def _held(where: Paths) -> dict[str, Code | str]:
 def _put(where: Paths, code: Code) -> None:
     """Write a code's file, and its directory where that is missing. Raises RefusedError."""
     from . import wholefile
+    from .checks.files import ACCOUNT, REINSTALL
     from .wholefile import Kind, Whole
 
     group, path = group_of(where), where.at(paths.BREAK_GLASS)
@@ -164,6 +165,8 @@ def _unusable(error: OSError) -> RefusedError:
 
 def group_of(where: Paths) -> int | None:
     """The group that the service and the engine have, from the file in which the engine reads it."""
+    from .checks.files import ACCOUNT, lines_of
+
     for line in lines_of(where, "/etc/passwd"):
         name, *fields = line.split(":")
         if name == ACCOUNT and len(fields) > 2 and fields[2].isdecimal():

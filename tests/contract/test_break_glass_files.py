@@ -232,6 +232,16 @@ def test_files_that_do_not_count_and_keep_none_that_does_from_it(
     assert take(folder, OTHER).taken == "00c0ffef"
 
 
+def test_a_pipe_that_says_the_right_thing_does_not_count(folder: Path) -> None:
+    path = put(folder, code())
+    content = path.read_bytes()
+    pipe(folder, path)
+    end = os.open(path, os.O_RDWR)
+    os.write(end, content)
+    assert take(folder) == GlassBroken(0)
+    os.close(end)
+
+
 @pytest.mark.parametrize(
     "other",
     [

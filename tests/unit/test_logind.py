@@ -18,6 +18,7 @@ import pytest
 from pam_mfa.conversation import Locate, Located
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.service import logind, system
+from pam_mfa.structure import replace
 
 ALICE, BOB = 1000, 1001
 PID = 4711
