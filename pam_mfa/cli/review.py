@@ -53,9 +53,9 @@ def review(settings: Settings, written: Sequence[Table]) -> Iterator[Odd]:
                 where = f'rule "{earlier.name}" comes first, and is for everybody whom this one is for'
                 yield Odd(rule.name, UNREACHABLE, f"{where}: put this one before it")
                 break
-        for found in (*_nobody(rule.match), *_at_odds(rule, table)):
+        for found in (*_nobody(rule.match), *_at_odds(rule, table), *_credit(rule, table, settings)):
             yield Odd(rule.name, CONTRADICTORY, found)
-    for found in _at_odds(settings.policy, {}):
+    for found in (*_at_odds(settings.policy, {}), *_credit(settings.policy, {"credit_ssh_keys": None}, settings)):
         yield Odd(settings.policy.name, CONTRADICTORY, found)
 
 
@@ -83,7 +83,7 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
         yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
     if rule.enrol_by and rule.unenrolled is Unenrolled.ALLOW:
         yield 'unenrolled = "allow" has no end, so enrol_by has no effect: leave out one of them'
-    if "user_verification" in table and not DEVICES & set(rule.methods):
+    if "user_verification" in table and not DEVICES & set(rule.methods) and not rule.credit_ssh_keys:
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
     if rule.subject is Subject.CALLER and rule.match.networks:
@@ -108,6 +108,19 @@ def _first(rule: Rule) -> Iterator[str]:
         yield 'unenrolled = "allow" with first_factor = "none": accounts without a credential are open to everybody'
     elif rule.first_factor is FirstFactor.NONE and rule.enrol_by:
         yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
+
+
+def _credit(rule: Rule, table: Table, settings: Settings) -> Iterator[str]:
+    """Credit that nobody can get."""
+    if not rule.credit_ssh_keys or "credit_ssh_keys" not in table:
+        return
+    services = rule.match.services
+    if services and not any(fnmatchcase(SSHD, pattern) for pattern in services):
+        yield "only sshd tells of keys, so credit_ssh_keys has no effect: leave it out"
+    elif rule.match.session is Session.LOCAL:
+        yield "credit_ssh_keys is for sshd, and session is local: leave it out"
+    elif not settings.sshd_touch_required:
+        yield "credit_ssh_keys has no effect while sshd_touch_required is false: see pam-mfa doctor"
 
 
 # ------------------------------------------------------------------------------------------- implication

@@ -133,6 +133,9 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("subject = 'caller'\nnetworks = ['::1']", "was called by nobody here"),
         ("user_verification = 'required'\nmethods = ['totp']", "methods has none"),
         ("methods = ['totp', 'fido2']", "fido2 stands behind a code"),
+        ("credit_ssh_keys = true", "while sshd_touch_required is false"),
+        ("services = ['sudo', 's?']\ncredit_ssh_keys = true", "only sshd tells of keys"),
+        ("session = 'local'\ncredit_ssh_keys = true", "session is local"),
     ],
 )
 def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
@@ -151,10 +154,19 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         f"[[rule]]\n{KEY}\n[[rule]]\nservices = ['ss*']\nfirst_factor = 'publickey'",
         "[[rule]]\nsession = 'local'\nservices = ['sshd', 'login']",
         "[[rule]]\nmethods = ['fido2', 'totp', 'recovery']",
+        "sshd_touch_required = true\n[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']",
+        "sshd_touch_required = true\n[[rule]]\nservices = ['s*']\ncredit_ssh_keys = true",
+        "[[rule]]\nservices = ['sudo']\ncredit_ssh_keys = false",
+        "sshd_touch_required = true\n[[rule]]\nmethods = ['totp']\nuser_verification = 'required'\ncredit_ssh_keys = true",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:
     assert odd(text) == []
+
+
+def test_the_policy_gives_credit_that_nobody_gets() -> None:
+    ((state, found),) = odd("[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']")
+    assert (state, "sshd_touch_required is false" in found) == ("contradictory", True)
 
 
 def test_the_policy_contradicts_itself_too() -> None:
