@@ -112,6 +112,7 @@ def test_nothing_that_is_hidden_is_ever_reached(narrow: Match, wide: Match, one:
 
 # ---------------------------------------------------------------------------------------- contradictory
 
+CREDIT = "sshd_touch_required = true\n[[rule]]\ncredit_ssh_keys = true\n"
 KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
 
 
@@ -155,9 +156,9 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         "[[rule]]\nsession = 'local'\nservices = ['sshd', 'login']",
         "[[rule]]\nmethods = ['fido2', 'totp', 'recovery']",
         "sshd_touch_required = true\n[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']",
-        "sshd_touch_required = true\n[[rule]]\nservices = ['s*']\ncredit_ssh_keys = true",
+        f"{CREDIT}services = ['s*']",
         "[[rule]]\nservices = ['sudo']\ncredit_ssh_keys = false",
-        "sshd_touch_required = true\n[[rule]]\nmethods = ['totp']\nuser_verification = 'required'\ncredit_ssh_keys = true",
+        f"{CREDIT}methods = ['totp']\nuser_verification = 'required'",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:

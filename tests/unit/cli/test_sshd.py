@@ -182,9 +182,7 @@ RULE = "[[rule]]\nname = 'ssh'\nservices = ['sshd']\ncredit_ssh_keys = true\n"
         ("nonsense", "", "", False),
     ],
 )
-def test_what_the_settings_want_of_sshd(
-    root: Path, monkeypatch: pytest.MonkeyPatch, settings: str, credit: str, verified: str, believed: bool
-) -> None:
+def test_what_the_settings_want_of_sshd(root: Path, settings: str, credit: str, verified: str, believed: bool) -> None:
     write(root, "etc/pam-mfa/config.toml", settings)
     wanted = sshd._wanted(Paths(root), ())
     assert (wanted.credit, wanted.verified, wanted.touch_believed) == (credit, verified, believed)
