@@ -85,14 +85,12 @@ def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
 
 def _authinfo(args: Mapping[str, Any]) -> tuple[bytes, ...]:
     """What sshd is supposed to have proven. Raises RefusedError."""
-    key = args.get("ssh_key", "..." if args.get("public_key") is True else None)
-    return () if key is None else (PUBLIC_KEY + _text(key),)
-
-
-def _text(key: object) -> bytes:
+    if "ssh_key" not in args:
+        return (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
+    key = args["ssh_key"]
     if not isinstance(key, str) or not key.isascii() or not key.isprintable():
         raise RefusedError("invalid", "that cannot be an SSH key")
-    return key.encode()
+    return (PUBLIC_KEY + key.encode(),)
 
 
 def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:

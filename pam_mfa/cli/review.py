@@ -56,10 +56,10 @@ def review(settings: Settings, written: Sequence[Table]) -> Iterator[Odd]:
                 where = f'rule "{earlier.name}" comes first, and is for everybody whom this one is for'
                 yield Odd(rule.name, UNREACHABLE, f"{where}: put this one before it")
                 break
-        for found in (*_nobody(rule.match), *_at_odds(rule, table), *_roll_out(rule, table, settings.first_enrolment)):
+        for found in (*_nobody(rule.match), *_at_odds(rule, table), *_of_settings(rule, table, settings)):
             yield Odd(rule.name, CONTRADICTORY, found)
     everything = dict.fromkeys(TERM_KEYS)  # nothing of the policy is inherited
-    for found in (*_at_odds(settings.policy, {}), *_roll_out(settings.policy, everything, settings.first_enrolment)):
+    for found in (*_at_odds(settings.policy, {}), *_of_settings(settings.policy, everything, settings)):
         yield Odd(settings.policy.name, CONTRADICTORY, found)
 
 
@@ -85,7 +85,7 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
         yield f"exempt = true asks for nothing, so {asked[0]} has no effect: leave out one of them"
     if behind := [name for name in rule.methods[_first_code(rule.methods) :] if name in DEVICES]:
         yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
-    if "user_verification" in table and not DEVICES & set(rule.methods):
+    if "user_verification" in table and not DEVICES & set(rule.methods) and not rule.credit_ssh_keys:
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
     yield from _lease(rule)
@@ -145,6 +145,25 @@ def _first(rule: Rule) -> Iterator[str]:
         yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
     elif rule.first_factor is FirstFactor.NONE and rule.logins_left:
         yield 'logins_left with first_factor = "none": as often accounts without a credential are open to everybody'
+
+
+def _of_settings(rule: Rule, table: Table, settings: Settings) -> Iterator[str]:
+    """Terms that do not go together with what holds for all rules."""
+    yield from _roll_out(rule, table, settings.first_enrolment)
+    yield from _credit(rule, table, settings)
+
+
+def _credit(rule: Rule, table: Table, settings: Settings) -> Iterator[str]:
+    """Credit that nobody can get."""
+    if not rule.credit_ssh_keys or "credit_ssh_keys" not in table:
+        return
+    services = rule.match.services
+    if services and not any(fnmatchcase(SSHD, pattern) for pattern in services):
+        yield "only sshd tells of keys, so credit_ssh_keys has no effect: leave it out"
+    elif rule.match.session is Session.LOCAL:
+        yield "credit_ssh_keys is for sshd, and session is local: leave it out"
+    elif not settings.sshd_touch_required:
+        yield "credit_ssh_keys has no effect while sshd_touch_required is false: see pam-mfa doctor"
 
 
 # ------------------------------------------------------------------------------------------- implication

@@ -14,6 +14,7 @@ from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, c
 from hypothesis import HealthCheck, event, given, settings as tried, strategies as st
 from keyflows import enrolled
 from softkey import SoftKey
+from ssh_keys import authinfo, blob, held, shown
 
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.conversation import About, Ask, AskSecret, Expired, Tell, Warn
@@ -23,13 +24,17 @@ from pam_mfa.explain import explain
 from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
+<<<<<<< HEAD
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled
+=======
+from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
+>>>>>>> sshkeys
 from pam_mfa.store.base import Account
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
-KEY = SoftKey()
+KEY = SoftKey(verifies=True)
 BLUE, PHONE, BOBS = enrolled(KEY), totp(), totp("bobs", BOB, "bob", secret=b"b" * 20)
 CODES = {ALICE: code_at(PHONE, Clock()()), BOB: code_at(BOBS, Clock()())}
 assert Clock().wall // 86400 == date(2023, 11, 14).toordinal() - date(1970, 1, 1).toordinal()
@@ -69,10 +74,15 @@ rules = st.builds(
     subject=st.sampled_from(Subject),
     first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
     enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
+<<<<<<< HEAD
     lease=st.sampled_from([None, None, 60, 600]),
     logins_left=st.sampled_from([None, 0, 1, 3]),
     enrol_at_login=st.booleans(),
     help=st.sampled_from(["", "Call 0800 123"]),
+=======
+    credit_ssh_keys=st.booleans(),
+    user_verification=st.sampled_from([UserVerification.DISCOURAGED, UserVerification.REQUIRED]),
+>>>>>>> sshkeys
     match=matches,
 )
 froms = st.builds(EnrolFrom, networks=networks.map(tuple), services=st.sampled_from([(), ("sshd",), ("su*",)]))
@@ -80,10 +90,21 @@ everything = st.builds(
     Settings,
     policy=rules.map(lambda rule: replace(rule, match=Match())),
     rules=st.lists(rules, max_size=3).map(tuple),
+<<<<<<< HEAD
     first_enrolment=st.sampled_from(FirstEnrolment),
     enrol_from=st.one_of(st.just(EnrolFrom()), froms),
+=======
+    sshd_touch_required=st.booleans(),
+>>>>>>> sshkeys
 )
-accounts = st.sampled_from([(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery())])
+LAPTOP = held()
+accounts = st.sampled_from(
+    [(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery()), (LAPTOP,), (PHONE, held(verified=True))]
+)
+# What sshd has taken: nothing, a key of which is not known which it is, an enrolled one.
+KEYS: list[tuple[dict[str, Any], tuple[bytes, ...]]] = [
+    ({}, ()), ({"public_key": True}, (b"publickey x",)), ({"ssh_key": shown(blob())}, (authinfo(blob()),)),
+]  # fmt: skip
 tallies = st.sampled_from([Tally(), Tally(), Tally(FREE + 1, Clock()()), Tally(LIMIT, Clock()())])
 facts = st.sampled_from(
     [
@@ -132,6 +153,7 @@ def words(world: World) -> str:
 @tried(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
+<<<<<<< HEAD
     failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery"), tallies)), items=items, where=facts,
     member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(), ago=lent,
     used=st.integers(0, 3),
@@ -139,6 +161,14 @@ def words(world: World) -> str:
 def test_they_never_disagree(
     settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
     where: Facts, member: set[str], key: bool, ago: int | None, used: int,
+=======
+    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery", "ssh-key"), tallies)), items=items,
+    where=facts, member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.sampled_from(KEYS),
+)  # fmt: skip
+def test_they_never_disagree(
+    settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
+    where: Facts, member: set[str], key: tuple[dict[str, Any], tuple[bytes, ...]],
+>>>>>>> sshkeys
 ) -> None:  # fmt: skip
     def make(answers: list[Any], device: list[Any]) -> World:
         people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
@@ -148,13 +178,15 @@ def test_they_never_disagree(
         return World(store, answers, NAMES, belongs, facts=where, device=device)
 
     world = make([], [])
-    world.run(explain(desk(settings, 0, uid), {"public_key": key, **items}))
+    world.run(explain(desk(settings, 0, uid), {**key[0], **items}))
     said = world.records[-1]
     assert "Secret" not in said["sees"]
     assert not {"Commit", "AskSecret", "Ask", "Tell", "Warn", "Wait", "HangUp"} & set(world.kinds)
     ruser = items["ruser"] or (NAMES[uid] if items["service"] == "sudo" else "")
-    authinfo = (b"publickey x",) if key else ()
-    asks = Request(SESSION, 0, user=NAMES[uid], uid=uid, host="host", authinfo=authinfo, **{**items, "ruser": ruser})
+    asks = Request(SESSION, 0, user=NAMES[uid], uid=uid, host="host", authinfo=key[1], **{**items, "ruser": ruser})
+
+    credited = said["entry"] == "prove" and said["methods"].get("ssh-key") == "credited"
+    event(f"credited: {credited}")
 
     # Whoever answers right where they can.
     subject = UIDS.get(said["subject"], 0)
@@ -174,7 +206,8 @@ def test_they_never_disagree(
     # And whoever answers wrong.
     spoilt, _ = step(settings, asks, make, [""] * 3, [KEY.holds, KEY.touch, Expired(), Expired()])
     assert (spoilt.outcome is Outcome.EXEMPT) is (said["entry"] == "exempt")
-    assert spoilt.outcome is not Outcome.GRANTED
+    assert (spoilt.outcome is Outcome.GRANTED) is credited
+    assert (verdict.factor == "ssh-key") is credited
     assert verdict.outcome is not Outcome.EXEMPT or verdict.reason == said["reason"]
 
 
@@ -261,8 +294,29 @@ def test_a_long_list_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "state", "sees", "code"),
+    [
+        ({}, "not seen", "Verification code: ", "PAM_SUCCESS"),
+        ({"public_key": True}, "not seen", "Verification code: ", "PAM_SUCCESS"),
+        ({"ssh_key": shown(blob(application=b"ssh:x"))}, "not seen", "Verification code: ", "PAM_SUCCESS"),
+        ({"ssh_key": shown(blob())}, "credited", "", "PAM_SUCCESS"),
+    ],
+)
+def test_a_key_that_sshd_has_seen(key: dict[str, Any], state: str, sees: str, code: str) -> None:
+    settings = Settings(Rule(credit_ssh_keys=True), sshd_touch_required=True)
+    last = explained(World(Memory(account(LAPTOP, PHONE))), settings, service="sshd", **key)
+    assert (last["methods"]["ssh-key"], last["sees"], last["code"]) == (state, sees, code)
+    asked = explained(World(Memory(account(LAPTOP, PHONE))), settings, service="sudo", **key)
+    assert ("ssh-key" in asked["methods"], asked["sees"]) == (False, "Verification code: ")
+
+
+@pytest.mark.parametrize(
     ("args", "code"),
     [
+        ({"ssh_key": 1}, "invalid"),
+        ({"ssh_key": None}, "invalid"),
+        ({"ssh_key": "é"}, "invalid"),
+        ({"ssh_key": "a\nb"}, "invalid"),
         ({"service": ""}, "invalid"),
         ({"service": 1}, "invalid"),
         ({"service": "a\nb"}, "invalid"),

@@ -112,6 +112,7 @@ def test_nothing_that_is_hidden_is_ever_reached(narrow: Match, wide: Match, one:
 
 # ---------------------------------------------------------------------------------------- contradictory
 
+CREDIT = "sshd_touch_required = true\n[[rule]]\ncredit_ssh_keys = true\n"
 KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
 
 
@@ -145,6 +146,9 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("lease = '10m'\nmethods = ['recovery']", "recovery give no lease"),
         ("lease = '10m'\nservices = ['sshd']", "networks is not given"),
         ("lease = '10m'\nexempt = true", "lease has no effect"),
+        ("credit_ssh_keys = true", "while sshd_touch_required is false"),
+        ("services = ['sudo', 's?']\ncredit_ssh_keys = true", "only sshd tells of keys"),
+        ("session = 'local'\ncredit_ssh_keys = true", "session is local"),
     ],
 )
 def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
@@ -172,10 +176,19 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         "[policy]\nenrol_at_login = true\nhelp = 'Call us'\n[[rule]]\nfirst_factor = 'none'",
         "[policy]\nenrol_at_login = true\n[[rule]]\nlogins_left = 0\nenrol_at_login = false\nmethods = ['fido2']",
         f"first_enrolment = 'self'\n[[rule]]\nenrol_at_login = true\n{KEY}",
+        "sshd_touch_required = true\n[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']",
+        f"{CREDIT}services = ['s*']",
+        "[[rule]]\nservices = ['sudo']\ncredit_ssh_keys = false",
+        f"{CREDIT}methods = ['totp']\nuser_verification = 'required'",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:
     assert odd(text) == []
+
+
+def test_the_policy_gives_credit_that_nobody_gets() -> None:
+    ((state, found),) = odd("[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']")
+    assert (state, "sshd_touch_required is false" in found) == ("contradictory", True)
 
 
 def test_the_policy_contradicts_itself_too() -> None:
