@@ -148,7 +148,7 @@ def test_they_never_disagree(
     subject = UIDS.get(said["subject"], 0)
     usable = [method for method, state in said["methods"].items() if state == "open"]
     right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24}
-    answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or ["", "", ""]
+    answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or [""] * 4
     answers = [from_app, ""] if said["entry"] == "enrol" else answers
     signs = "fido2" in usable
     device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
@@ -159,7 +159,7 @@ def test_they_never_disagree(
     abouts = [want.user for want in real.wants if isinstance(want, About)]
     assert abouts == ([said["subject"]] if said["subject"] != said["user"] else [])
     # And whoever answers wrong.
-    spoilt, _ = step(settings, asks, make, [""] * 3, [KEY.holds, KEY.touch, Expired(), Expired()])
+    spoilt, _ = step(settings, asks, make, [""] * 4, [KEY.holds, KEY.touch, Expired(), Expired()])
     assert (spoilt.outcome is Outcome.EXEMPT) is (said["entry"] == "exempt")
     assert spoilt.outcome is not Outcome.GRANTED
     assert verdict.outcome is not Outcome.EXEMPT or verdict.reason == said["reason"]
