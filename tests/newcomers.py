@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pyotp
+from flows import Clock
+from hosts import Login, Scene
 from people import Person, Token, step_now
 
 SHOWN = "Code that the app shows now: "
@@ -26,7 +29,24 @@ def take_secret(person: Person, prompt: str) -> str:
     return app.at(step_now() * 30)
 
 
+def from_app(prompt: str) -> str:
+    """The same for who lives in the time of flows.Clock, and keeps nothing."""
+    app = pyotp.parse_uri(next(word for word in prompt.split() if word.startswith("otpauth:")))
+    assert isinstance(app, pyotp.TOTP)
+    return app.at(Clock().wall)
+
+
 def take_codes(person: Person, prompt: str) -> None:
     """Write the recovery codes down."""
     person.recovery = RECOVERY.findall(prompt)
     assert len(set(person.recovery)) == 10
+
+
+def enrolled_by_login(scene: Scene, user: str = "carol", **options: Any) -> Login:
+    """A login that enrols, to its end."""
+    person = scene.people[user]
+    scene.host.begin(user, **options)
+    scene.host.answer(take_secret(person, scene.host.prompt()))
+    take_codes(person, scene.host.prompt())
+    scene.host.answer("")
+    return scene.host.end()

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hosts import Host, Login, Scene, records
+from hosts import Host, Scene, records
 from machine import Machine
-from newcomers import NEEDED, take_codes, take_secret
+from newcomers import NEEDED, enrolled_by_login, take_codes, take_secret
 from people import Town, account, configure, enrol, manage, sql
 
 CODE = "Verification code: "
@@ -68,18 +68,9 @@ def begin(scene: Scene, user: str = "carol", **options: Any) -> str:
     return scene.host.prompt()
 
 
-def enrolled(scene: Scene) -> Login:
-    """Carol's login that enrols her, to its end."""
-    carol = scene.people["carol"]
-    scene.host.answer(take_secret(carol, begin(scene)))
-    take_codes(carol, scene.host.prompt())
-    scene.host.answer("")
-    return scene.host.end()
-
-
 def test_a_login_enrols_and_lets_in(scene: Scene) -> None:
     scene.configure(ENROLS)
-    login = enrolled(scene)
+    login = enrolled_by_login(scene)
     assert (login.code, login.shown, len(login.prompts)) == ("SUCCESS", [NEEDED], 2)
     record = scene.expect_record(0)
     assert (record["outcome"], record["reason"], record["factor"]) == ("GRANTED", "proven_enrolled", "totp")
@@ -101,7 +92,7 @@ def test_three_wrong_codes_enrol_nothing(scene: Scene) -> None:
     login = scene.login("carol", *THREE)
     assert (login.code, scene.reason, login.shown) == ("MAXTRIES", "not_enrolled", [NEEDED, CALL])
     assert "carol" not in str(manage(scene.machine, "accounts"))
-    assert enrolled(scene).code == "SUCCESS"
+    assert enrolled_by_login(scene).code == "SUCCESS"
 
 
 def test_who_leaves_before_the_code_has_enrolled_nothing_and_after_it_is_enrolled(scene: Scene) -> None:
@@ -123,7 +114,7 @@ def test_of_two_logins_that_enrol_at_once_one_does(scene: Scene) -> None:
     with Host(scene.machine) as second:
         second.begin("carol")
         late = take_secret(other, second.prompt())
-        assert enrolled(scene).code == "SUCCESS"
+        assert enrolled_by_login(scene).code == "SUCCESS"
         second.answer(late)
         assert second.end().code == "AUTHINFO_UNAVAIL"
     assert scene.login("carol", other.code(), "", "").code == "MAXTRIES"

@@ -7,12 +7,12 @@ from datetime import date
 from ipaddress import ip_network
 from typing import Any
 
-import pyotp
 import pytest
 from cardflows import INSERT, ISSUING, enrolled as carded
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
 from hypothesis import HealthCheck, event, given, settings as tried, strategies as st
 from keyflows import enrolled
+from newcomers import from_app
 from softkey import SoftKey
 
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
@@ -98,12 +98,6 @@ items = st.fixed_dictionaries({
 def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account:
     of = account(*credentials) if credentials else Account(ALICE, "alice")
     return replace(of, tallies={factor: failed[factor] for factor in of.tallies})
-
-
-def from_app(prompt: str) -> str:
-    app = pyotp.parse_uri(next(word for word in prompt.split() if word.startswith("otpauth:")))
-    assert isinstance(app, pyotp.TOTP)
-    return app.at(Clock().wall)
 
 
 def step(
