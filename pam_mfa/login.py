@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from . import break_glass, credit
 from .config import Settings
-from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell, warn
+from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import ConfigError, LookupFailed, PamMfaError, StoreError
 from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
@@ -155,7 +155,9 @@ def _help(found: Assessment) -> Steps[None]:
     """Sub-flow: whom to call, for an account without a credential; strangers learn nothing of it."""
     told = found.uid is not None and found.rule.first_factor is not FirstFactor.NONE
     if told and found.rule.help and not found.account.credentials:
-        yield from warn(found.rule.help)
+        from . import rollout
+
+        yield from rollout.refer(found.rule.help, found.facts.service)
 
 
 def _refusal(ceremony: Ceremony) -> Verdict:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from .conversation import Ask, AskSecret, Event, Show, Shown, Steps, Want, ask, commit, show, tell
+from .conversation import Ask, AskSecret, Event, Show, Shown, Steps, Want, ask, commit, show, tell, warn
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import Ceremony, Enrolment, Factor, Made, settle
 from .outcome import Proof
@@ -18,6 +18,7 @@ T = TypeVar("T")
 LABEL, RECOVERY_LABEL = "totp 1", "recovery codes"
 NEEDED = "A second factor is needed here, and you have none yet. Add this account to an authenticator app:"
 CODES = "Enrolled. Recovery codes, for when the app is not at hand; each of them works once. Write them down now:"
+ENTER = "Press Enter to go on: "
 CAVEAT = "enrolled"  # the proof came with the credential
 GROUP = 4
 COLUMNS = 2
@@ -49,6 +50,14 @@ def _logins(logins: int) -> str:
     return {0: "this is the last login", 1: "1 login is left"}.get(logins, f"{logins} logins are left")
 
 
+def refer(help: str, service: str) -> Steps[None]:
+    """Sub-flow: whom to call. sshd before 10.3 keeps text back until there is a prompt, and loses it with a refusal."""
+    if service == "sshd":
+        yield from ask(f"{help}\n{ENTER}", secret=False)
+    else:
+        yield from warn(help)
+
+
 def enrol(ceremony: Ceremony, factors: Mapping[str, Factor], issuer: str | None) -> Steps[Proof | None]:
     """Flow: enrol an authenticator app within the login, to a proof by the code that it shows; None: no right one came.
 
@@ -67,7 +76,7 @@ def enrol(ceremony: Ceremony, factors: Mapping[str, Factor], issuer: str | None)
     step = Advance(made.credential.id, made.credential.mark)
     proof = yield from settle(ceremony, TOTP, True, (made.credential, step))
     ceremony.caveat = CAVEAT
-    yield from ask(f"{CODES}\n{_columns(codes)}Press Enter to go on: ", secret=False)
+    yield from ask(f"{CODES}\n{_columns(codes)}{ENTER}", secret=False)
     return proof
 
 

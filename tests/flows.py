@@ -169,9 +169,8 @@ class Memory:
         return [tuple(self._do(operation) for operation in operations) for operations in batch]
 
     def _do(self, op: Operation) -> Any:
-        if isinstance(op, Grace):
-            return self._grace(op)
-        return self._enrol(op) if isinstance(op, Enrol) else self._attempt(op)
+        do: Any = {Grace: self._grace, Enrol: self._enrol}.get(type(op), self._attempt)
+        return do(op)
 
     def _grace(self, op: Grace) -> int | None:
         left = op.most - self.graced[op.uid] - 1

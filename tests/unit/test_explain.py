@@ -7,12 +7,12 @@ from datetime import date
 from ipaddress import ip_network
 from typing import Any
 
-import pyotp
 import pytest
 from cardflows import INSERT, ISSUING, enrolled as carded
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
 from hypothesis import HealthCheck, event, given, settings as tried, strategies as st
 from keyflows import enrolled
+from newcomers import from_app
 from softkey import SoftKey
 from ssh_keys import authinfo, blob, held, shown
 
@@ -24,12 +24,8 @@ from pam_mfa.explain import explain
 from pam_mfa.login import Request, login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
-<<<<<<< HEAD
 from pam_mfa.rollout import NEEDED
-from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled
-=======
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
->>>>>>> sshkeys
 from pam_mfa.store.base import Account
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
@@ -74,15 +70,12 @@ rules = st.builds(
     subject=st.sampled_from(Subject),
     first_factor=st.sampled_from([FirstFactor.STACK, FirstFactor.STACK, *FirstFactor]),
     enrol_by=st.sampled_from([None, date(2023, 11, 13), date(2023, 11, 14), date(2023, 12, 1)]),
-<<<<<<< HEAD
     lease=st.sampled_from([None, None, 60, 600]),
     logins_left=st.sampled_from([None, 0, 1, 3]),
     enrol_at_login=st.booleans(),
     help=st.sampled_from(["", "Call 0800 123"]),
-=======
     credit_ssh_keys=st.booleans(),
     user_verification=st.sampled_from([UserVerification.DISCOURAGED, UserVerification.REQUIRED]),
->>>>>>> sshkeys
     match=matches,
 )
 froms = st.builds(EnrolFrom, networks=networks.map(tuple), services=st.sampled_from([(), ("sshd",), ("su*",)]))
@@ -90,12 +83,9 @@ everything = st.builds(
     Settings,
     policy=rules.map(lambda rule: replace(rule, match=Match())),
     rules=st.lists(rules, max_size=3).map(tuple),
-<<<<<<< HEAD
     first_enrolment=st.sampled_from(FirstEnrolment),
     enrol_from=st.one_of(st.just(EnrolFrom()), froms),
-=======
     sshd_touch_required=st.booleans(),
->>>>>>> sshkeys
 )
 LAPTOP = held()
 accounts = st.sampled_from(
@@ -132,12 +122,6 @@ def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account
     return replace(of, tallies={factor: failed[factor] for factor in of.tallies})
 
 
-def from_app(prompt: str) -> str:
-    app = pyotp.parse_uri(next(word for word in prompt.split() if word.startswith("otpauth:")))
-    assert isinstance(app, pyotp.TOTP)
-    return app.at(Clock().wall)
-
-
 def step(
     settings: Settings, request: Request, make: Any, answers: list[Any], device: list[Any]
 ) -> tuple[Verdict, World]:
@@ -153,22 +137,13 @@ def words(world: World) -> str:
 @tried(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
-<<<<<<< HEAD
-    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery"), tallies)), items=items, where=facts,
-    member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.booleans(), ago=lent,
+    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery", "ssh-key"), tallies)), items=items,
+    where=facts, member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.sampled_from(KEYS), ago=lent,
     used=st.integers(0, 3),
 )  # fmt: skip
 def test_they_never_disagree(
     settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
-    where: Facts, member: set[str], key: bool, ago: int | None, used: int,
-=======
-    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery", "ssh-key"), tallies)), items=items,
-    where=facts, member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.sampled_from(KEYS),
-)  # fmt: skip
-def test_they_never_disagree(
-    settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
-    where: Facts, member: set[str], key: tuple[dict[str, Any], tuple[bytes, ...]],
->>>>>>> sshkeys
+    where: Facts, member: set[str], key: tuple[dict[str, Any], tuple[bytes, ...]], ago: int | None, used: int,
 ) -> None:  # fmt: skip
     def make(answers: list[Any], device: list[Any]) -> World:
         people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
@@ -192,7 +167,7 @@ def test_they_never_disagree(
     subject = UIDS.get(said["subject"], 0)
     usable = [method for method, state in said["methods"].items() if state == "open"]
     right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24}
-    answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or ["", "", ""]
+    answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or [""] * 4
     answers = [from_app, ""] if said["entry"] == "enrol" else answers
     signs = "fido2" in usable
     device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
@@ -204,7 +179,7 @@ def test_they_never_disagree(
     abouts = [want.user for want in real.wants if isinstance(want, About)]
     assert abouts == ([said["subject"]] if said["subject"] != said["user"] else [])
     # And whoever answers wrong.
-    spoilt, _ = step(settings, asks, make, [""] * 3, [KEY.holds, KEY.touch, Expired(), Expired()])
+    spoilt, _ = step(settings, asks, make, [""] * 4, [KEY.holds, KEY.touch, Expired(), Expired()])
     assert (spoilt.outcome is Outcome.EXEMPT) is (said["entry"] == "exempt")
     assert (spoilt.outcome is Outcome.GRANTED) is credited
     assert (verdict.factor == "ssh-key") is credited

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import pyotp
 import pytest
 from flows import (
     ALICE,
@@ -28,6 +27,7 @@ from flows import (
     totp,
     wrong_for,
 )
+from newcomers import from_app
 
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
@@ -265,13 +265,6 @@ class Story:
         world = self.world(False, {})
         assert run(world, self.asks, self.rule).outcome is self.ends
         return world.kinds
-
-
-def from_app(prompt: str) -> str:
-    """What an app shows into which the secret of the prompt was typed."""
-    app = pyotp.parse_uri(next(word for word in prompt.split() if word.startswith("otpauth:")))
-    assert isinstance(app, pyotp.TOTP)
-    return app.at(NOW.wall)
 
 
 KEYED = account(key(), PHONE)

@@ -138,6 +138,13 @@ def test_whom_to_call_is_told_after_the_last_answer() -> None:
     assert world.wants[-1] == Warn(CALL)
 
 
+def test_by_ssh_it_stands_in_a_prompt() -> None:
+    """Nothing else is seen there of a login that is refused."""
+    world = World(Memory(), [""] * 4)
+    assert run(world, Settings(Rule(help=CALL)), request(service="sshd")) == Verdict(Outcome.TRIES_SPENT, "unenrolled")
+    assert world.wants[-1] == Ask(f"{CALL}\nPress Enter to go on: ")
+
+
 @pytest.mark.parametrize(
     ("people", "more", "asks"),
     [
@@ -293,7 +300,7 @@ def test_first_the_logins_that_are_left() -> None:
 
 def refuses(alice: Newcomer, settings: Settings, asks: Request) -> bool:
     """Whether three codes are asked for as ever, and nothing is enrolled."""
-    alice.world.type("", "", "")
+    alice.world.type("", "", "", "")
     verdict = alice.run(settings, asks)
     if verdict.outcome is Outcome.GRANTED:
         return False
