@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
+from . import notices, tickets
 from .config import Settings
 from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import LookupFailed
@@ -86,12 +87,15 @@ def login(
     proof = yield from prove(ceremony, found.rule.methods, factors)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
+    yield from notices.tell_news(found.account)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
 
 
 def _let_by(found: Assessment) -> Steps[Verdict]:
     if text := notice(found):
         yield from tell(text)
+    if hears(found):
+        yield from notices.tell_news(found.account)
     return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 
@@ -116,7 +120,7 @@ def assess(
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
-    decision = decide(rule, known, bool(account.credentials), authinfo, now())
+    decision = decide(rule, known, account.enrolled, authinfo, now())
     return Assessment(rule, decision, uid if known else None, user, account, facts)
 
 
@@ -127,6 +131,14 @@ def notice(found: Assessment) -> str:
         return ""
     left = {0: "today is the last day", 1: "1 day is left"}.get(days, f"{days} days are left")
     return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
+
+
+def hears(found: Assessment) -> bool:
+    """Whether who gets in without a proof is told what was changed: not where nothing was proven before.
+
+    Nor where nothing is ever asked: there it may be a program that gets in, and nobody reads.
+    """
+    return not found.rule.exempt and found.rule.first_factor is not FirstFactor.NONE
 
 
 def begin(
@@ -204,10 +216,10 @@ def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Fact
         run = tuple(group)
         if ceremony.tries <= 0:
             return None
-        proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run)))
+        proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run, factors)))
         if proof is not None:
             return proof
-    return None
+    return (yield from tickets.prove_behind(ceremony, factors))
 
 
 def _devices(ceremony: Ceremony, factors: Iterable[Factor]) -> Steps[Proof | None]:
@@ -218,8 +230,8 @@ def _devices(ceremony: Ceremony, factors: Iterable[Factor]) -> Steps[Proof | Non
     return None
 
 
-def _codes(factors: Iterable[Factor]) -> tuple[CodeFactor, ...]:
-    return tuple(cast("Iterable[CodeFactor]", factors))
+def _codes(run: Iterable[Factor], factors: Mapping[str, Factor]) -> tuple[CodeFactor, ...]:
+    return tickets.joined(tuple(cast("Iterable[CodeFactor]", run)), factors)
 
 
 def is_device(factor: Factor) -> bool:

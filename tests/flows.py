@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -54,6 +56,7 @@ from pam_mfa.store.base import (
     Credential,
     FindAccount,
     FindOwners,
+    Heard,
     Noted,
     Operation,
     Query,
@@ -89,8 +92,6 @@ class Clock:
 
 def mac(data: bytes) -> bytes:
     """A keyed hash, as the seal key gives one."""
-    import hmac
-
     return hmac.digest(b"a key of the tests", data, "sha256")
 
 
@@ -108,6 +109,14 @@ def recovery(codes: Sequence[str] = CODES, uid: int = ALICE, user: str = "alice"
     """An enrolled set of recovery codes."""
     material = b"".join(mac(code.encode()) for code in codes)
     return Credential("c0de" * 8, uid, user, "recovery", "recovery codes", material, **more)
+
+
+def ticket(code: str = "T" * 16, valid: int = 3600, made: Instant | None = None, **more: Any) -> Credential:
+    """A one-time code that alice was given."""
+    at = made or Clock()()
+    hashed = hmac.digest(mac(b"pam-mfa ticket"), code.encode(), "sha256")
+    material = struct.pack(">IQ36s", valid, at.boot, at.boot_id.encode()) + hashed
+    return Credential("71c7" * 8, ALICE, "alice", "ticket", "one-time code", material, created=at.wall, **more)
 
 
 def code_at(credential: Credential, instant: Instant, steps: int = 0) -> str:
@@ -153,7 +162,10 @@ class Memory:
             raise self.broken
         return [tuple(self._attempt(operation) for operation in operations) for operations in batch]
 
-    def _attempt(self, op: Operation) -> Tried:
+    def _attempt(self, op: Operation) -> Tried | None:
+        if isinstance(op, Heard):
+            self._change(op.uid, notices=(), earlier=0)
+            return None
         assert isinstance(op, Attempt)
         self.attempts.append(op)
         if op.uid == DECOY_UID:

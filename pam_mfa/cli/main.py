@@ -20,6 +20,7 @@ from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
 from .explain import explain
+from .helpdesk import issue_code, reset
 from .imports import import_keys
 from .key import key
 from .paths import Paths
@@ -51,8 +52,8 @@ def version(call: Call) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
-    explain, policy, trying, config,
+    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, issue_code, reset,
+    accounts, doctor, explain, policy, trying, config,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .base import Factor
 from .fido2 import Fido2
 from .piv import Smartcard
 from .recovery import Recovery
+from .ticket import Ticket
 from .totp import Totp
+
+ISSUED = frozenset({Ticket.name})  # given out by root: no rule lists them, and nobody enrols them
 
 
 def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
@@ -17,8 +20,13 @@ def registry(mac: Callable[[bytes], bytes]) -> dict[str, Factor]:
     Args:
         mac: keyed hash: for codes that are stored hashed, and for what is asked of those who have no key.
     """
-    factors: tuple[Factor, ...] = (Fido2(mac), Smartcard(), Totp(), Recovery(mac))
+    factors: tuple[Factor, ...] = (Fido2(mac), Smartcard(), Totp(), Recovery(mac), Ticket(mac))
     return {factor.name: factor for factor in factors}
+
+
+def methods(factors: Iterable[str]) -> tuple[str, ...]:
+    """The names that rules may list, and users enrol."""
+    return tuple(name for name in factors if name not in ISSUED)
 
 
 def load() -> None:

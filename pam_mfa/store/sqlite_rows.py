@@ -16,6 +16,7 @@ from .base import (
     DECOY_UID,
     Account,
     Advance,
+    Announce,
     Attempt,
     Burn,
     Count,
@@ -23,6 +24,7 @@ from .base import (
     Enrol,
     FindAccount,
     FindOwners,
+    Heard,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -31,11 +33,13 @@ from .base import (
     Query,
     Remove,
     Rename,
+    Reset,
     Tried,
     Unlock,
     Use,
 )
 from .seal import Sealer
+from .sqlite_notices import add_notice, find_notices, hear
 
 _WIDE = 1 << 62
 _BOOT_ID = 36
@@ -85,10 +89,11 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
     rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
+    notices, earlier = find_notices(db, sealer, uid, query.user)
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user)
+        return Account(uid, query.user, notices=notices, earlier=earlier)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -96,7 +101,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies)
+    return Account(uid, query.user, tuple(credentials), tallies, notices, earlier)
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -303,6 +308,24 @@ def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
     return reset
 
 
+def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
+    """Take everything that an account has, whatever it is."""
+    if op.uid == DECOY_UID:
+        raise StoreError("the decoy stays")
+    removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
+    for table in ("account", "tally", "notice"):
+        db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
+    return removed
+
+
+def announce(db: sqlite3.Connection, sealer: Sealer, op: Announce) -> Any:
+    """Change something, and keep the notice of it."""
+    result = OPERATIONS[type(op.operation)](db, sealer, op.operation)
+    if result is not False:
+        add_notice(db, sealer, op.notice)
+    return result
+
+
 def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
     """Remember a settings text; sealed, since a service that starts with a broken file obeys it."""
     sealed = sealer.seal(op.text.encode(), "meta", "config")
@@ -321,5 +344,8 @@ OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], An
     Rename: rename,
     Remove: remove,
     Unlock: unlock,
+    Reset: reset,
+    Announce: announce,
+    Heard: hear,
     KeepConfig: keep_config,
 }

@@ -48,7 +48,9 @@ def enrolled(kind: type[Row], store: SqliteStore, uid: int) -> Row:
     row.world = World(store)
     given = row.enrolling()
     row.world = World(store, **given)
-    enrolment = Enrolment(uid, NAMES[uid], f"{uid:032x}", "its name", "host", row.clock, session=SESSION, place=PLACE)
+    enrolment = Enrolment(
+        uid, NAMES[uid], f"{uid:032x}", "its name", "host", row.clock, row.options, SESSION, place=PLACE
+    )
     row.made = row.world.run(FACTORS[row.name].enrol(enrolment))
     do(store, Enrol((row.made.credential,)))
     return row

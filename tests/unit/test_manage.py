@@ -90,6 +90,8 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "check_import": {"source": "pam_u2f"},
     "import": {"source": "pam_u2f"},
     "explain": {"service": "sudo"},
+    "issue": {"valid": 3600, "reason": "a lost phone"},
+    "reset": {"reason": "a lost phone"},
 }
 KINDS: dict[str, list[str]] = {
     "explain": ["rule", "explained"],
@@ -104,6 +106,8 @@ KINDS: dict[str, list[str]] = {
     "devices": [],
     "check_import": ["key"],
     "import": ["key"],
+    "issue": ["issued"],
+    "reset": ["reset"],
 }
 
 
@@ -139,7 +143,7 @@ def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
         one.reply(app(one))
     if verb == "devices":
         nothing_plugged_in(one)
-    if verb in ("unlock", "accounts", "check_import", "import"):
+    if verb in ("unlock", "accounts", "check_import", "import", "issue", "reset"):
         assert one.done["error"] == "not_allowed"
     else:
         assert one.done == {"ok": True}
@@ -360,6 +364,7 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
         "credential": None,
         "label": None,
         "subject": None,
+        "note": None,
     }
 
 
