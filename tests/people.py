@@ -207,6 +207,7 @@ class Town:
                 for _ in range(tokens):
                     enrol(machine, self._people[user])
             self._people |= {one.user: one for one in crowd(machine, size)}
+            hear(machine)
             machine.service.stop()
 
     def close(self) -> None:
@@ -230,6 +231,11 @@ def sql(machine: Machine, statement: str, *values: str) -> str:
         "print(*db.execute(sys.argv[1], sys.argv[2:]).fetchall(), sep='\\n'); db.commit()"
     )
     return machine.python(code, statement, *values, user="pam-mfa").stdout
+
+
+def hear(machine: Machine) -> None:
+    """Everybody has heard of what was enrolled for them. Without a service this empties the store's log."""
+    sql(machine, "DELETE FROM notice")
 
 
 def redact(text: str, people: Mapping[str, Person]) -> str:
