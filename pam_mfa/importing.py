@@ -200,7 +200,7 @@ def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: So
 
 def _store(desk: Desk, account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
     expected = frozenset(credential.id for credential in account.credentials)
-    about = naming(made[0].factor, made[0].label) if len(made) == 1 else f"{len(made)} of {made[0].factor}"
+    about = naming(made[0].factor, made[0].label) if len(made) == 1 else f"{len(made)} credentials ({made[0].factor})"
     try:
         yield from commit(desk.announced(Enrol(tuple(made), expected=expected, alone=alone), "imported", about))
     except ChangedMeanwhile:

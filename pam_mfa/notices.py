@@ -11,17 +11,17 @@ from .errors import StoreError
 from .store.base import Account, Heard, Notice
 
 WORDS = {
-    "enrolled": "{about} was enrolled",
-    "imported": "{about} was taken over from another program",
-    "renamed": "{about} got another name",
-    "removed": "{about} was removed",
-    "recovery": "new recovery codes were made",
-    "issued": "a one-time code was given out",
-    "unlocked": "wrong answers were forgotten",
-    "reset": "everything that was enrolled was removed",
+    "enrolled": "{about} enrolled",
+    "imported": "{about} taken over from another program",
+    "renamed": "{about} renamed",
+    "removed": "{about} removed",
+    "recovery": "new recovery codes made",
+    "issued": "a one-time code given out",
+    "unlocked": "wrong answers forgotten",
+    "reset": "all that was enrolled removed",
 }
 ADVICE = "If you know nothing of that, tell your administrator."
-DAMAGED = "something was changed"  # a word of a newer version
+DAMAGED = "something changed"  # a word of a newer version
 
 
 def naming(factor: str, label: str) -> str:

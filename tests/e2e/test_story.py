@@ -109,7 +109,7 @@ def test_a_new_users_whole_story(served_site: SiteMachine, section: str) -> None
     carol = enrol_carol(site, user="carol")
     news = become_root(site, carol.code()).ends_with(0)
     assert news.endswith(ROOT)
-    assert 'Second factor: totp "totp 1" was enrolled by you, ' in news
+    assert 'Second factor: totp "totp 1" enrolled by you, ' in news
     ssh = site.ssh("/usr/bin/id", "-un", user="carol", key=section == KEY_AND_CODE)
     ssh.answer(CODE, carol.code())
     assert ssh.ends_with(0) == "\r\ncarol\r\n"
