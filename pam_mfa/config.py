@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import trusted
 from .errors import ConfigError
 from .fields import given, toml
-from .rules import UNASKED, Rule, RuleFields
+from .rules import Rule, RuleFields
 from .structure import structure
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def parse(text: str, factors: Collection[str]) -> Settings:
     Raises:
         ConfigError: with all problems of the text.
     """
-    reading = _Reading(tuple(name for name in factors if name not in UNASKED))
+    reading = _Reading(tuple(factors))
     settings = reading.settings(toml(text))
     if reading.problems:
         raise ConfigError(reading.problems)

@@ -14,17 +14,24 @@ from . import first
 from .config import FirstEnrolment, Settings
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
+from .factors import enrolled_by_users, methods
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
 from .login import Request, find_rule, is_device, place, prove, start
-from .rules import UNASKED, Rule, UserVerification
-from .store.base import Account, Enrol, FindAccount
+from .notices import naming
+from .outcome import Proof
+from .rules import Rule, UserVerification
+from .store.base import Account, Announce, Enrol, FindAccount, Notice, Operation
 from .structure import structure
 from .throttle import Instant
+from .tickets import prove_ticket
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
 SERVICE = "pam-mfa"  # whose rule holds for changes
+NO_TICKET = (
+    "the first credential needs a one-time code from your administrator, who gets one by: sudo pam-mfa issue-code"
+)
 AWAY = (
     "a session from elsewhere may not use this host's security keys or smartcards (setting local_key): "
     "do it there, or with sudo"
@@ -70,13 +77,20 @@ class Desk:
         account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
         return account
 
+    def announced(self, operation: Operation, what: str, about: str = "") -> Announce:
+        """An operation with the notice of it: a word of notices.WORDS, and which credential it is about."""
+        caller = self.caller
+        by_root = caller.peer_uid == 0
+        return Announce(operation, Notice(caller.uid, caller.user, what, about, by_root, self.now().wall))
+
 
 def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: prove who you are, make a credential, and with the first one a set of recovery codes too."""
     wanted = args.get("factor")
-    factor = desk.factors.get(wanted) if isinstance(wanted, str) else None
-    if factor is None:
-        raise RefusedError("invalid", f"choose a factor: {', '.join(desk.factors)}")
+    known = enrolled_by_users(desk.factors)
+    if wanted not in known:
+        raise RefusedError("invalid", f"choose a factor: {', '.join(known)}")
+    factor = desk.factors[wanted]
     if is_device(factor):
         yield from at_host(desk)
     account = yield from desk.account()
@@ -113,13 +127,13 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
     """Sub-flow: the caller may change this account. Raises RefusedError."""
     if desk.caller.peer_uid == 0:
         return
-    if account.credentials:
+    if account.enrolled:
         return (yield from _prove_credential(desk, account))
     yield from _from_there(desk)
-    if desk.settings.first_enrolment is FirstEnrolment.TICKET:
-        raise RefusedError("refused", first.TICKET)
     if desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
         yield from _prove_password(desk)
+    elif desk.settings.first_enrolment is FirstEnrolment.TICKET:
+        yield from _prove_ticket(desk, account)
 
 
 def _from_there(desk: Desk) -> Steps[None]:
@@ -132,12 +146,27 @@ def _from_there(desk: Desk) -> Steps[None]:
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
-    enrolled = [name for name in desk.factors if account.of(name) and name not in UNASKED]
-    here = yield from _place(desk, [desk.factors[name] for name in enrolled])
-    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
+    enrolled = [name for name in methods(desk.factors) if account.of(name)]
+    ceremony = yield from _ceremony(desk, account, enrolled)
     proof = yield from prove(ceremony, enrolled, desk.factors)
-    if proof is None or proof.session != desk.caller.session or proof.uid != desk.caller.uid:
+    if not _is_callers(proof, desk):
         raise RefusedError("refused", "nothing was changed: a code of a credential you already have is needed")
+
+
+def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
+    ceremony = yield from _ceremony(desk, account, ())
+    proof = yield from prove_ticket(ceremony, desk.factors)
+    if not _is_callers(proof, desk):
+        raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
+
+
+def _ceremony(desk: Desk, account: Account, held: Iterable[str]) -> Steps[Ceremony]:
+    here = yield from _place(desk, [desk.factors[name] for name in held])
+    return Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
+
+
+def _is_callers(proof: Proof | None, desk: Desk) -> bool:
+    return proof is not None and proof.session == desk.caller.session and proof.uid == desk.caller.uid
 
 
 def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
@@ -216,8 +245,11 @@ def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[st
     # What the caller may do was decided on these credentials. An empty account costs less than any other: whoever
     # began when it was empty may not end there once it is not (S08).
     expected = frozenset(credential.id for credential in account.credentials)
+    change = Enrol(tuple(m.credential for m in made), replace, expected, alone=True)
+    first = made[0].credential
+    what = "recovery" if first.factor == "recovery" else "enrolled"
     try:
-        yield from commit(Enrol(tuple(m.credential for m in made), replace, expected, alone=True))
+        yield from commit(desk.announced(change, what, naming(first.factor, first.label)))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None
     for credential in (m.credential for m in made):

@@ -10,17 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from . import credit
+from . import credit, notices, tickets
 from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
 from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Ceremony, Factor
-from .login import Assessment, Request, assess, begin, is_device, notice, proven
+from .login import Assessment, Request, assess, begin, hears, is_device, notice, proven
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
 from .rules import TERM_KEYS, Rule
+from .store.base import TICKET
 from .throttle import Standing, Tally, standing
 from .wire import TEXT_LIMITS, Tag
 
@@ -44,11 +45,13 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
     methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
-    sees = notice(found)
+    if tickets.asked(ceremony, codes=not all(is_device(desk.factors[name]) for name in found.rule.methods)):
+        methods[TICKET] = _stands(ceremony, desk.factors[TICKET])
     asked = found.decision.entry is Entry.PROVE
-    if asked or found.decision.entry is Entry.ENROL:
-        sees = yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony))
     seen = asked and credit.credited(request, desk.settings, ceremony) is not None
+    sees = _told(found, seen)
+    if not seen and (asked or found.decision.entry is Entry.ENROL):
+        sees = yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony))
     yield from show(
         kind="explained",
         rule=found.rule.name,
@@ -63,6 +66,13 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         sees=sees,
         code=SUCCESS if seen else _code(found, methods, desk.factors),
     )
+
+
+def _told(found: Assessment, seen: bool) -> str:
+    """What they are told first who get in without being asked."""
+    if not seen and found.decision.entry is not Entry.EXEMPT:
+        return ""
+    return notice(found) or next(iter(notices.news(found.account) if seen or hears(found) else ()), "")
 
 
 def _request(desk: Desk, args: Mapping[str, Any]) -> Request:

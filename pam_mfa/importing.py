@@ -20,6 +20,7 @@ from .factors.assertion import Unproven, public_key
 from .factors.base import other_owner
 from .importers.base import Imported, Pinned, Unusable, check_id, check_rp_id
 from .importers.publickey import NAMES
+from .notices import naming
 from .store.base import Account, Credential, Enrol
 from .structure import structure
 
@@ -84,7 +85,7 @@ def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
         yield from _alone(desk, fresh)
     made = _credentials(desk, account, fresh, source)
     if apply and made:
-        yield from _store(account, made, alone)
+        yield from _store(desk, account, made, alone)
     enrolled = present | {key.identity: credential for key, credential in zip(fresh, made, strict=True)}
     for key in keys:
         state = "present" if key.identity in present else "imported" if apply else "ready"
@@ -215,9 +216,10 @@ def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: So
     ]
 
 
-def _store(account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
+def _store(desk: Desk, account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
     expected = frozenset(credential.id for credential in account.credentials)
+    about = naming(made[0].factor, made[0].label) if len(made) == 1 else f"{len(made)} credentials ({made[0].factor})"
     try:
-        yield from commit(Enrol(tuple(made), expected=expected, alone=alone))
+        yield from commit(desk.announced(Enrol(tuple(made), expected=expected, alone=alone), "imported", about))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
-from . import break_glass, credit
+from . import break_glass, credit, notices, tickets
 from .config import Settings
 from .conversation import About, Locate, Located, LookedUp, LookUp, Shown, Steps, expect, read, tell
 from .errors import ConfigError, LookupFailed, PamMfaError, StoreError
@@ -121,6 +121,7 @@ def _proven(
     proof = yield from break_glass.backed(ceremony, _obtain(request, settings, factors, found, ceremony))
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
+    yield from notices.tell_news(found.account)
     return grant(proof, ceremony.session, ceremony.uid, ceremony.caveat)
 
 
@@ -138,6 +139,8 @@ def _undecided(request: Request, now: Callable[[], Instant], problem: PamMfaErro
 def _let_by(found: Assessment) -> Steps[Verdict]:
     if text := notice(found):
         yield from tell(text)
+    if hears(found):
+        yield from notices.tell_news(found.account)
     return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 
@@ -181,7 +184,7 @@ def assess(
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
-    decision = decide(rule, known, bool(account.credentials), authinfo, now(), account.graced)
+    decision = decide(rule, known, account.enrolled, authinfo, now(), account.graced)
     if decision.entry is Entry.ENROL and not (yield from _may_enrol(request, settings, rule, user, facts.where)):
         decision = Decision(Entry.PROVE, "unenrolled")
     found = Assessment(rule, decision, uid if known else None, user, account, facts)
@@ -241,6 +244,14 @@ def start(request: Request, where: Origin | None = None) -> Steps[Start]:
         return Start(request.service, request.rhost, Origin.REMOTE)
     known = yield from _whereabouts(request.uid)
     return Start(known.service or request.service, known.host, where or _origin_by(request, known))
+
+
+def hears(found: Assessment) -> bool:
+    """Whether who gets in without a proof is told what was changed: not where nothing was proven before.
+
+    Nor where nothing is ever asked: there it may be a program that gets in, and nobody reads.
+    """
+    return not found.rule.exempt and found.rule.first_factor is not FirstFactor.NONE
 
 
 def begin(
@@ -318,10 +329,10 @@ def prove(ceremony: Ceremony, methods: Sequence[str], factors: Mapping[str, Fact
         run = tuple(group)
         if ceremony.tries <= 0:
             return None
-        proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run)))
+        proof = yield from (_devices(ceremony, run) if device else code.prove(ceremony, _codes(run, factors)))
         if proof is not None:
             return proof
-    return None
+    return (yield from tickets.prove_behind(ceremony, factors))
 
 
 def _devices(ceremony: Ceremony, factors: Iterable[Factor]) -> Steps[Proof | None]:
@@ -332,8 +343,8 @@ def _devices(ceremony: Ceremony, factors: Iterable[Factor]) -> Steps[Proof | Non
     return None
 
 
-def _codes(factors: Iterable[Factor]) -> tuple[CodeFactor, ...]:
-    return tuple(cast("Iterable[CodeFactor]", factors))
+def _codes(run: Iterable[Factor], factors: Mapping[str, Factor]) -> tuple[CodeFactor, ...]:
+    return tickets.joined(tuple(cast("Iterable[CodeFactor]", run)), factors)
 
 
 def is_device(factor: Factor) -> bool:

@@ -25,7 +25,6 @@ TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.@+-]{0,63}", re.ASCII)
 SERVICES = re.compile(r"[a-z0-9_.@*?-]{1,64}", re.ASCII)
 NOT = "!"
 POLICY = "policy"
-UNASKED = frozenset({"ssh-key"})  # factors that nobody is asked for: what proves them has happened before
 MAX_LOGINS = 1000
 MAX_HELP = 200
 SHORTEST_LEASE, LONGEST_LEASE = 60, 12 * 3600

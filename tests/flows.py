@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +62,7 @@ from pam_mfa.store.base import (
     FindLease,
     FindOwners,
     Grace,
+    Heard,
     Lease,
     Lend,
     Noted,
@@ -97,8 +100,6 @@ class Clock:
 
 def mac(data: bytes) -> bytes:
     """A keyed hash, as the seal key gives one."""
-    import hmac
-
     return hmac.digest(b"a key of the tests", data, "sha256")
 
 
@@ -116,6 +117,14 @@ def recovery(codes: Sequence[str] = CODES, uid: int = ALICE, user: str = "alice"
     """An enrolled set of recovery codes."""
     material = b"".join(mac(code.encode()) for code in codes)
     return Credential("c0de" * 8, uid, user, "recovery", "recovery codes", material, **more)
+
+
+def ticket(code: str = "T" * 16, valid: int = 3600, made: Instant | None = None, **more: Any) -> Credential:
+    """A one-time code that alice was given."""
+    at = made or Clock()()
+    hashed = hmac.digest(mac(b"pam-mfa ticket"), code.encode(), "sha256")
+    material = struct.pack(">IQ36s", valid, at.boot, at.boot_id.encode()) + hashed
+    return Credential("71c7" * 8, ALICE, "alice", "ticket", "one-time code", material, created=at.wall, **more)
 
 
 def code_at(credential: Credential, instant: Instant, steps: int = 0) -> str:
@@ -169,7 +178,7 @@ class Memory:
         return [tuple(self._do(operation) for operation in operations) for operations in batch]
 
     def _do(self, op: Operation) -> Any:
-        do: Any = {Grace: self._grace, Enrol: self._enrol}.get(type(op), self._attempt)
+        do: Any = {Grace: self._grace, Enrol: self._enrol, Heard: self._hear}.get(type(op), self._attempt)
         return do(op)
 
     def _grace(self, op: Grace) -> int | None:
@@ -185,6 +194,9 @@ class Memory:
         held = (*before.credentials, *op.credentials)
         tallies = {c.factor: Tally() for c in held} | before.tallies
         self.accounts[uid] = replace(before, credentials=held, tallies=tallies)
+
+    def _hear(self, op: Heard) -> None:
+        self._change(op.uid, notices=(), earlier=0)
 
     def _attempt(self, op: Operation) -> Tried | bool:
         if isinstance(op, Lend):

@@ -207,6 +207,7 @@ class Town:
                 for _ in range(tokens):
                     enrol(machine, self._people[user])
             self._people |= {one.user: one for one in crowd(machine, size)}
+            hear(machine)
             machine.service.stop()
 
     def close(self) -> None:
@@ -247,6 +248,11 @@ def charge(machine: Machine, person: Person, count: int, factor: str = "totp") -
 def forgive(machine: Machine) -> None:
     """Forget everybody's failures."""
     sql(machine, "UPDATE tally SET failures = 1 << 62")
+
+
+def hear(machine: Machine) -> None:
+    """Everybody has heard of what was enrolled for them. Without a service this empties the store's log."""
+    sql(machine, "DELETE FROM notice")
 
 
 def redact(text: str, people: Mapping[str, Person]) -> str:

@@ -23,7 +23,7 @@ Shows = Mapping[str, Callable[[Record], object]]
 """What to do with each kind of record for a person; other kinds are not shown."""
 
 # What somebody who is gone gets nothing of.
-ADDING = frozenset({"enroll", "check_import", "import", "explain"})
+ADDING = frozenset({"enroll", "check_import", "import", "explain", "issue"})
 
 
 @dataclass(slots=True)

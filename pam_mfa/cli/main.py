@@ -21,6 +21,7 @@ from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
 from .explain import explain
+from .helpdesk import issue_code, reset
 from .imports import import_keys
 from .key import key
 from .lease import lease
@@ -53,8 +54,8 @@ def version(call: Call) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, lease, accounts,
-    doctor, explain, policy, trying, config, break_glass,
+    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, issue_code, reset,
+    lease, accounts, doctor, explain, policy, trying, config, break_glass,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -85,9 +85,19 @@ def _details(details: Record) -> str:
         return _card(details)
     if "fingerprint" in details:
         return _ssh_key(details)
+    if "spent" in details:
+        return _ticket(details)
     if "digits" in details:
         return f"{details['algorithm']}, {details['digits']} digits, {details['period']} s"
     return ", ".join(f"{key} {value}" for key, value in details.items())
+
+
+def _ticket(details: Record) -> str:
+    """A one-time code of the help desk: used, or how long it can be."""
+    if details["spent"] is True:
+        return "used"
+    word = "until" if time.time() < details["until"] else "expired"
+    return f"{word} {time.strftime('%Y-%m-%d %H:%M', time.localtime(details['until']))}"
 
 
 def _key(details: Record) -> str:

@@ -178,7 +178,7 @@ def other_owner(uid: int, ids: Iterable[str]) -> Steps[str | None]:
 def comparable(ceremony: Ceremony, factor: str) -> bool:
     """Whether an answer is compared at all: not where nothing is enrolled, not during a wait, not when disabled."""
     if ceremony.uid is None or not ceremony.account.of(factor):
-        ceremony.reason = "wrong" if ceremony.account.credentials else ceremony.reason
+        ceremony.reason = "wrong" if ceremony.account.enrolled else ceremony.reason
         return False
     state = standing(_tally(ceremony, factor), ceremony.now())
     if state is not Standing.OPEN:

@@ -74,11 +74,11 @@ def remaining(credential: Credential) -> int:
 
 
 def fold(answer: str) -> str:
-    """A code as it was made, from what people type for it."""
+    """An answer as the code it may be; "" for what is none."""
     # upper() may lengthen foreign letters; only ASCII can be a code anyway
     return answer.upper().translate(_FOLD) if answer.isascii() else ""
 
 
 def grouped(code: str) -> str:
-    """A code as people copy it."""
+    """A code as it is shown."""
     return "-".join(code[i : i + GROUP] for i in range(0, len(code), GROUP))

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ConfigError, PamMfaError, StoreError
-from ..factors import registry
+from ..factors import methods, registry
 from ..factors.base import Factor, Place
 from ..store.base import KeepConfig, KeptConfig, Store
 from ..store.seal import KEY_BYTES, Sealer
@@ -49,7 +49,7 @@ class Base:
         if kept is None:
             with suppress(StoreError):  # a good file needs no kept text
                 kept = store.read(KeptConfig())
-        self.chosen = settings.choose(kept, self.factors)
+        self.chosen = settings.choose(kept, methods(self.factors))
         self.ground.settings = self.chosen.settings
         return settings.complaint(self.chosen)
 

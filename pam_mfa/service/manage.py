@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .. import credentials, importing, keys, leases, wire
+from .. import credentials, helpdesk, importing, keys, leases, wire
 from ..audit import Record
 from ..conversation import (
     Aborted,
@@ -55,11 +55,13 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "explain": explain,
     "leases": leases.list_leases,
     "end_leases": leases.end_leases,
+    "issue": helpdesk.issue,
+    "reset": helpdesk.reset,
 }
 # What leaves an audit record: everything that changes something.
-RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "end_leases"})
+RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "issue", "reset", "end_leases"})
 # What a flow shows once a credential is changed; each of them has an audit record of its own.
-CHANGED = frozenset({"enrolled", "renamed", "removed", "imported"})
+CHANGED = frozenset({"enrolled", "renamed", "removed", "imported", "issued"})
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",
@@ -73,6 +75,7 @@ class Management(Session):
     _verb = ""
     _user = ""
     _uid: int | None = None
+    _note: str | None = None
     _closing = False
 
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
@@ -82,6 +85,7 @@ class Management(Session):
             raise ProtocolError(f"{kind.name} before REQUEST")
         verb, args, account = parse(payload)
         self._verb = verb
+        self._note = reason if isinstance(reason := args.get("reason"), str) else None
         channel = Channel(self._flow(args, account), self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS)
 
@@ -183,6 +187,7 @@ class Management(Session):
             uid=self._uid,
             session=self.id,
             duration_ms=self._milliseconds(),
+            note=self._note,
         )
 
 

@@ -21,6 +21,7 @@ from ..throttle import Instant, Tally
 # The account that answers of unknown and unenrolled users are counted against, so that refusing them
 # costs what refusing an enrolled user costs. Its failures never lock anything.
 DECOY_UID = 0xFFFF_FFFF
+TICKET = "ticket"  # the factor of what root gives out: whoever has nothing else has enrolled nothing
 
 
 @structure
@@ -53,11 +54,33 @@ class Credential:
 
 
 @structure
+class Notice:
+    """A change of what an account has, for its user to hear of at the next login.
+
+    Args:
+        uid, user: whose account.
+        what: one word of notices.WORDS.
+        about: which credential, in words; "" where it is about none.
+        by_root: root did it, not the user.
+        at: integer seconds since the epoch, UTC.
+    """
+
+    uid: int
+    user: str
+    what: str
+    about: str
+    by_root: bool
+    at: int
+
+
+@structure
 class Account:
     """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
 
     Args:
         graced: how often it was let in without a credential (Grace).
+        notices: what its user has not heard of yet, oldest first.
+        earlier: how many notices came before these and are forgotten.
     """
 
     uid: int
@@ -65,6 +88,13 @@ class Account:
     credentials: tuple[Credential, ...] = ()
     tallies: dict[str, Tally] = field(default_factory=dict)
     graced: int = 0
+    notices: tuple[Notice, ...] = ()
+    earlier: int = 0
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether its user has enrolled anything."""
+        return any(c.factor != TICKET for c in self.credentials)
 
     def of(self, factor: str) -> tuple[Credential, ...]:
         """The credentials of one factor, oldest first."""
@@ -305,6 +335,40 @@ class Grace:
 
 
 @structure
+class Reset:
+    """-> int: how many credentials went. All that an account has goes, and its tallies.
+
+    No seal is looked at, nor whose name it bears: this is for what is damaged, or was somebody else's, as well.
+    """
+
+    uid: int
+
+
+@structure
+class Announce:
+    """-> what its operation gives. Unless that is False, the notice is kept in the same transaction.
+
+    An account keeps its last MAX_NOTICES, and counts those before them.
+    """
+
+    operation: Operation
+    notice: Notice
+
+
+@structure
+class Heard:
+    """-> None. Forget the oldest notices of an account, earlier ones among them.
+
+    Args:
+        count: how many its user has heard of; those that came meanwhile stay.
+    """
+
+    uid: int
+    user: str
+    count: int
+
+
+@structure
 class KeepConfig:
     """-> None. Remember a settings text that was found good."""
 
@@ -312,7 +376,9 @@ class KeepConfig:
 
 
 Query = FindAccount | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
-Operation = Attempt | Enrol | Rename | Remove | Unlock | Grace | KeepConfig | Lend | EndLeases
+Change = Enrol | Rename | Remove | Unlock | Reset | Announce | Heard
+Operation = Attempt | Change | Grace | KeepConfig | Lend | EndLeases
+MAX_NOTICES = 8
 
 
 class Store(Protocol):

@@ -16,6 +16,7 @@ from .base import (
     DECOY_UID,
     Account,
     Advance,
+    Announce,
     Attempt,
     Burn,
     Count,
@@ -24,6 +25,7 @@ from .base import (
     FindAccount,
     FindOwners,
     Grace,
+    Heard,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -32,11 +34,13 @@ from .base import (
     Query,
     Remove,
     Rename,
+    Reset,
     Tried,
     Unlock,
     Use,
 )
 from .seal import Sealer
+from .sqlite_notices import add_notice, find_notices, hear
 
 _WIDE = 1 << 62
 _BOOT_ID = 36
@@ -88,10 +92,11 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
     graced = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
     used = narrow(graced[0]) if graced else 0
+    notices, earlier = find_notices(db, sealer, uid, query.user)
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user, graced=used)
+        return Account(uid, query.user, graced=used, notices=notices, earlier=earlier)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -99,7 +104,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies, used)
+    return Account(uid, query.user, tuple(credentials), tallies, used, notices, earlier)
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -322,6 +327,24 @@ def grace(db: sqlite3.Connection, sealer: Sealer, op: Grace) -> int | None:
     return op.most - narrow(counted[0][0]) if counted else None
 
 
+def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
+    """Take everything that an account has, whatever it is."""
+    if op.uid == DECOY_UID:
+        raise StoreError("the decoy stays")
+    removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
+    for table in ("account", "tally", "notice"):
+        db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
+    return removed
+
+
+def announce(db: sqlite3.Connection, sealer: Sealer, op: Announce) -> Any:
+    """Change something, and keep the notice of it."""
+    result = OPERATIONS[type(op.operation)](db, sealer, op.operation)
+    if result is not False:
+        add_notice(db, sealer, op.notice)
+    return result
+
+
 def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
     """Remember a settings text; sealed, since a service that starts with a broken file obeys it."""
     sealed = sealer.seal(op.text.encode(), "meta", "config")
@@ -341,5 +364,8 @@ OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], An
     Remove: remove,
     Unlock: unlock,
     Grace: grace,
+    Reset: reset,
+    Announce: announce,
+    Heard: hear,
     KeepConfig: keep_config,
 }

@@ -12,11 +12,10 @@ from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, mac
 from stores import discard, do, make
 
 from pam_mfa.conversation import Commit, Steps
-from pam_mfa.factors import registry
+from pam_mfa.factors import UNASKED, registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Place
 from pam_mfa.login import prove
 from pam_mfa.outcome import Proof
-from pam_mfa.rules import UNASKED
 from pam_mfa.store.base import DECOY_UID, Account, Attempt, Enrol, FindAccount, Remove, Unlock
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
@@ -49,7 +48,9 @@ def enrolled(kind: type[Row], store: SqliteStore, uid: int) -> Row:
     row.world = World(store)
     given = row.enrolling()
     row.world = World(store, **given)
-    enrolment = Enrolment(uid, NAMES[uid], f"{uid:032x}", "its name", "host", row.clock, session=SESSION, place=PLACE)
+    enrolment = Enrolment(
+        uid, NAMES[uid], f"{uid:032x}", "its name", "host", row.clock, row.options, SESSION, place=PLACE
+    )
     row.made = row.world.run(FACTORS[row.name].enrol(enrolment))
     do(store, Enrol((row.made.credential,)))
     return row

@@ -18,7 +18,7 @@ from pam_mfa.errors import LookupFailed, RefusedError, StoreError
 from pam_mfa.factors.base import Factor
 from pam_mfa.factors.recovery import Recovery
 from pam_mfa.factors.totp import Parameters
-from pam_mfa.store.base import Account, Credential, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.base import Account, Announce, Credential, Enrol, FindAccount, Remove, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE
 
@@ -101,7 +101,7 @@ def test_nothing_counts_before_its_proof_and_codes_are_shown_after_they_are_stor
     kinds = world.kinds
     assert kinds[:commit].count("Show") == 1  # the secret to scan
     assert kinds[commit + 1 :] == ["Show"] * 3
-    assert all(isinstance(operation, Enrol) for (operation,) in world.operations)
+    assert all(isinstance(change, Announce) and isinstance(change.operation, Enrol) for (change,) in world.operations)
 
 
 @pytest.mark.parametrize("wrong", [1, 2])

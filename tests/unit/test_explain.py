@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cardflows import INSERT, ISSUING, enrolled as carded
-from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, ticket, totp
 from hypothesis import HealthCheck, event, given, settings as tried, strategies as st
 from keyflows import enrolled
 from newcomers import from_app
@@ -26,7 +26,7 @@ from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
-from pam_mfa.store.base import Account
+from pam_mfa.store.base import Account, Notice
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
@@ -88,9 +88,12 @@ everything = st.builds(
     sshd_touch_required=st.booleans(),
 )
 LAPTOP = held()
-accounts = st.sampled_from(
-    [(), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery()), (LAPTOP,), (PHONE, held(verified=True))]
-)
+TICKET, SPENT, OVER = ticket(), ticket(mark=1), ticket(valid=0)
+accounts = st.sampled_from([
+    (), (PHONE,), (BLUE,), (PHONE, recovery()), (BLUE, PHONE, recovery()), (LAPTOP,), (PHONE, held(verified=True)),
+    (TICKET,), (BLUE, TICKET), (PHONE, TICKET), (SPENT,), (BLUE, OVER),
+])  # fmt: skip
+notices = st.sampled_from([(), (), (Notice(ALICE, "alice", "issued", "", True, 7),)])
 # What sshd has taken: nothing, a key of which is not known which it is, an enrolled one.
 KEYS: list[tuple[dict[str, Any], tuple[bytes, ...]]] = [
     ({}, ()), ({"public_key": True}, (b"publickey x",)), ({"ssh_key": shown(blob())}, (authinfo(blob()),)),
@@ -117,9 +120,9 @@ anywhere = st.fixed_dictionaries({
 items = st.one_of(at_a_terminal, anywhere)
 
 
-def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally]) -> Account:
+def stored(credentials: tuple[Any, ...], failed: Mapping[str, Tally], news: tuple[Notice, ...]) -> Account:
     of = account(*credentials) if credentials else Account(ALICE, "alice")
-    return replace(of, tallies={factor: failed[factor] for factor in of.tallies})
+    return replace(of, notices=news, tallies={factor: failed[factor] for factor in of.tallies})
 
 
 def step(
@@ -137,16 +140,17 @@ def words(world: World) -> str:
 @tried(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     settings=everything, uid=st.sampled_from([ALICE, BOB, 0]), credentials=accounts,
-    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery", "ssh-key"), tallies)), items=items,
-    where=facts, member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]), key=st.sampled_from(KEYS), ago=lent,
-    used=st.integers(0, 3),
+    failed=st.fixed_dictionaries(dict.fromkeys(("fido2", "totp", "recovery", "ssh-key", "ticket"), tallies)),
+    items=items, where=facts, member=st.sampled_from([set(), {"staff"}, {"staff", "guests"}]),
+    key=st.sampled_from(KEYS), ago=lent, used=st.integers(0, 3), news=notices,
 )  # fmt: skip
 def test_they_never_disagree(
     settings: Settings, uid: int, credentials: tuple[Any, ...], failed: Mapping[str, Tally], items: dict[str, str],
     where: Facts, member: set[str], key: tuple[dict[str, Any], tuple[bytes, ...]], ago: int | None, used: int,
+    news: tuple[Notice, ...],
 ) -> None:  # fmt: skip
     def make(answers: list[Any], device: list[Any]) -> World:
-        people = [each for each in (stored(credentials, failed), account(BOBS, uid=BOB)) if each.credentials]
+        people = [stored(credentials, failed, news), account(BOBS, uid=BOB)]
         belongs = dict.fromkeys(NAMES.values(), member)
         store = Memory(*people, lent=None if ago is None else Clock().boot - ago)
         store.graced.update(dict.fromkeys(NAMES, used))
@@ -166,7 +170,7 @@ def test_they_never_disagree(
     # Whoever answers right where they can.
     subject = UIDS.get(said["subject"], 0)
     usable = [method for method, state in said["methods"].items() if state == "open"]
-    right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24}
+    right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24, "ticket": "T" * 16}
     answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or [""] * 4
     answers = [from_app, ""] if said["entry"] == "enrol" else answers
     signs = "fido2" in usable
@@ -252,6 +256,31 @@ def test_a_card_that_is_not_there_is_asked_for() -> None:
     world = World(Memory(account(carded(ISSUING.leaf()))), facts=Facts(peer_remote=False))
     said = explained(world, Settings())
     assert (said["sees"], said["methods"]["smartcard"], said["code"]) == (INSERT, "open", "PAM_SUCCESS")
+
+
+def test_a_ticket_is_shown_where_it_is_asked_for() -> None:
+    keys = Rule(("fido2",), local_key=LocalKey.NEVER)
+    for given_out, rule, state, sees in (
+        (TICKET, keys, "open", "Verification code: "),
+        (TICKET, Rule(("totp",)), "open", "Verification code: "),
+        (TICKET, replace(keys, first_factor=FirstFactor.NONE), None, ""),
+        (SPENT, keys, None, ""),
+        (OVER, Rule(("totp",)), None, "Verification code: "),
+    ):
+        last = explained(World(Memory(account(BLUE, given_out))), Settings(rule))
+        assert (last["methods"].get("ticket"), last["sees"]) == (state, sees)
+
+
+HEARD = "Second factor: all that was enrolled removed by root, 1970-01-01 00:00 UTC"
+
+
+def test_news_are_seen_first_by_who_is_asked_nothing() -> None:
+    of = Account(ALICE, "alice", notices=(Notice(ALICE, "alice", "reset", "", True, 7),))
+    for rule, sees in (
+        (Rule(unenrolled=Unenrolled.ALLOW), HEARD),
+        (Rule(exempt=True), ""),
+    ):
+        assert explained(World(Memory(of)), Settings(rule))["sees"] == sees
 
 
 def test_what_stands_behind_codes_is_never_asked_for() -> None:

@@ -55,7 +55,7 @@ from pam_mfa.factors.dialogue import BAD_PIN, NO_KEY, NO_SERVICE, NOT_TOUCHED, W
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.rules import LocalKey, Match, Rule, UserVerification
-from pam_mfa.store.base import Credential, Enrol, FindAccount
+from pam_mfa.store.base import Announce, Credential, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 
@@ -339,7 +339,9 @@ def test_a_credential_that_somebody_else_enrols_meanwhile(store: SqliteStore, ke
     class Overtaken(World):
         def _do(self, want: Want) -> Response:
             if isinstance(want, Commit):
-                (operation,) = want.operations
+                (announced,) = want.operations
+                assert isinstance(announced, Announce)
+                operation = announced.operation
                 assert isinstance(operation, Enrol)
                 of_bob.append(replace(operation.credentials[0], uid=BOB, user="bob"))
                 enrol(self.store, of_bob[0])

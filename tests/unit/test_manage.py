@@ -92,6 +92,8 @@ ARGS: dict[str, Mapping[str, Any]] = {
     "explain": {"service": "sudo"},
     "leases": {},
     "end_leases": {},
+    "issue": {"valid": 3600, "reason": "a lost phone"},
+    "reset": {"reason": "a lost phone"},
 }
 KINDS: dict[str, list[str]] = {
     "explain": ["rule", "explained"],
@@ -108,6 +110,8 @@ KINDS: dict[str, list[str]] = {
     "import": ["key"],
     "leases": [],
     "end_leases": ["leases_ended"],
+    "issue": ["issued"],
+    "reset": ["reset"],
 }
 
 
@@ -143,7 +147,7 @@ def test_a_user_manages_its_own(enrolled: SqliteStore, verb: str) -> None:
         one.reply(app(one))
     if verb == "devices":
         nothing_plugged_in(one)
-    if verb in ("unlock", "accounts", "check_import", "import"):
+    if verb in ("unlock", "accounts", "check_import", "import", "issue", "reset"):
         assert one.done["error"] == "not_allowed"
     else:
         assert one.done == {"ok": True}
@@ -364,6 +368,7 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
         "credential": None,
         "label": None,
         "subject": None,
+        "note": None,
     }
 
 

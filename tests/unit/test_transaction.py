@@ -170,6 +170,7 @@ def test_the_record_of_a_granted_login_names_the_credential(clock: Monotonic) ->
         "credential": PHONE.id,
         "label": "phone",
         "subject": None,
+        "note": None,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...config import Settings, load
 from ...errors import ConfigError
-from ...factors import registry
+from ...factors import methods, registry
 from ...policy import Facts, conditions
 from ...rules import FirstFactor, Rule, Unenrolled
 from .. import paths
@@ -22,7 +22,7 @@ SETTINGS = "in " + paths.SETTINGS
 def settings(where: Paths) -> Settings | None:
     """What the file says; None where it says nothing that holds, which service.py tells."""
     try:
-        return load(str(where.at(paths.SETTINGS)), registry(lambda data: data))[1]
+        return load(str(where.at(paths.SETTINGS)), methods(registry(lambda data: data)))[1]
     except ConfigError:
         return None
 

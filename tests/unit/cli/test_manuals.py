@@ -65,7 +65,7 @@ def test_text_is_escaped(generate: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("pam-mfa re", {"recovery", "remove", "rename"}),
+        ("pam-mfa re", {"recovery", "remove", "rename", "reset"}),
         ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery", "ssh-key"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
