@@ -54,9 +54,21 @@ CONDITIONS = {
             ("alice", {"rhost": "2001:db8::9"}, BY),
             ("alice", {"rhost": "::ffff:192.0.2.9"}, BY),
             ("alice", {"rhost": "192.0.3.9"}, ASKED),
-            ("alice", {"rhost": "localhost"}, ASKED),
-            ("alice", {"rhost": "192.0.2.9.example.org"}, ASKED),
+            # R11: nothing but a literal address is anywhere
+            *(
+                ("alice", {"rhost": rhost}, ASKED)
+                for rhost in (
+                    "localhost",
+                    "192.0.2.9.example.org",
+                    "192.0.2.9 ",
+                    "192.0.2.09",
+                    "0xc0.0.2.9",
+                    "3221225993",
+                )
+            ),
+            *(("alice", {"rhost": rhost}, ASKED) for rhost in ("192.0.2.9:22", "[2001:db8::9]", "192.0.2.9/32")),
             ("alice", {}, ASKED),
+            ("alice", {"ruser": "192.0.2.9", "tty": "192.0.2.9"}, ASKED),
         ],
     ),
     "session local": Case(

@@ -1,4 +1,4 @@
-"""R09: what a stranger sees of a login where nothing was proven before it, whoever's name he gives; by service and engine.
+"""R09: what a stranger sees where nothing was proven before, whoever's name he gives; by service and engine.
 
 `first_factor = "none"`: the same questions, codes and texts for who is unknown, not enrolled, waits, is disabled, or
 was only given a wrong code; and, as far as a test can say, in the same time.
