@@ -9,7 +9,7 @@ import pytest
 import segno
 from e2e.site_machine import KEY_AND_CODE, PASSWORD_AND_CODE, SiteMachine
 from e2e.terminals import Terminal
-from machine import PASSWORDS
+from machine import PASSWORDS, wait_for
 from people import Person, Token, step_now
 
 PAM_MFA = "/usr/bin/pam-mfa"
@@ -196,7 +196,7 @@ def test_roots_story_without_a_service(engine_site: SiteMachine) -> None:
     sudo.answer(CODE, carol.recovery[1])
     sudo.answer(CODE, carol.recovery[2])
     sudo.expect("Sorry, try again.")
-    assert site.machine.processes("pam-mfa-engine") == []
+    wait_for("the end of all engines", lambda: not site.machine.processes("pam-mfa-engine"))
 
 
 def test_what_root_enrolled_without_a_service_counts_with_it(served_site: SiteMachine) -> None:
