@@ -15,7 +15,6 @@ ELSEWHERE = (
     "the first credential cannot be enrolled from here (setting enrol_from): "
     "do it where your administrator allows it, or ask them to run sudo pam-mfa enroll"
 )
-TICKET = "the first credential needs a one-time code: ask your administrator for one (pam-mfa issue-code)"
 
 
 @structure
@@ -40,11 +39,14 @@ def from_there(wanted: EnrolFrom, start: Start) -> bool:
     return not wanted.networks or start.where is Origin.LOCAL or in_networks(wanted.networks, start.host)
 
 
-def may_enrol_first(costs: FirstEnrolment, proven: FirstFactor) -> bool:
-    """Whether what was proven before a login is what the first credential costs.
+def may_enrol_first(costs: FirstEnrolment, proven: FirstFactor, ticket: bool) -> bool:
+    """Whether what was proven before a login, and can be proven in it, is what the first credential costs.
 
-    A public key is not the account's password; and no ticket was shown yet.
+    A public key is not the account's password.
+
+    Args:
+        ticket: there is one that can be used.
     """
-    if costs is FirstEnrolment.SELF:
+    if costs is FirstEnrolment.SELF or (costs is FirstEnrolment.TICKET and ticket):
         return proven in (FirstFactor.STACK, FirstFactor.PUBLICKEY)
     return costs is FirstEnrolment.PASSWORD and proven is FirstFactor.STACK

@@ -185,7 +185,9 @@ def assess(
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
     decision = decide(rule, known, account.enrolled, authinfo, now(), account.graced)
-    if decision.entry is Entry.ENROL and not (yield from _may_enrol(request, settings, rule, user, facts.where)):
+    if decision.entry is Entry.ENROL and not (
+        yield from _may_enrol(request, settings, rule, account, facts.where, now())
+    ):
         decision = Decision(Entry.PROVE, "unenrolled")
     found = Assessment(rule, decision, uid if known else None, user, account, facts)
     if rule.lease is None:
@@ -212,7 +214,7 @@ def _obtain(
     if found.decision.entry is Entry.ENROL:
         from . import rollout
 
-        proof = yield from rollout.enrol(ceremony, factors, settings.issuer)
+        proof = yield from rollout.enrol(ceremony, factors, settings)
     else:
         proof = yield from credit.before(request, settings, ceremony, prove(ceremony, found.rule.methods, factors))
     if proof is None:
@@ -220,12 +222,14 @@ def _obtain(
     return proof
 
 
-def _may_enrol(request: Request, settings: Settings, rule: Rule, user: str, where: Origin | None) -> Steps[bool]:
+def _may_enrol(
+    request: Request, settings: Settings, rule: Rule, account: Account, where: Origin | None, now: Instant
+) -> Steps[bool]:
     """Sub-flow: whether that user, at a host that root runs, may enrol their first credential in the login."""
     from . import first
 
-    permitted = first.may_enrol_first(settings.first_enrolment, rule.first_factor)
-    if request.peer_uid != 0 or user != request.user or not permitted:
+    permitted = first.may_enrol_first(settings.first_enrolment, rule.first_factor, tickets.held(account, now))
+    if request.peer_uid != 0 or account.user != request.user or not permitted:
         return False
     if not (settings.enrol_from.networks or settings.enrol_from.services):
         return True

@@ -6,13 +6,16 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from .config import FirstEnrolment, Settings
 from .conversation import Ask, AskSecret, Event, Show, Shown, Steps, Want, ask, commit, show, tell, warn
 from .errors import ChangedMeanwhile, RefusedError
 from .factors.base import Ceremony, Enrolment, Factor, Made, settle
+from .notices import naming
 from .outcome import Proof
 from .policy import TOTP, Decision
-from .store.base import Advance, Enrol, Grace
+from .store.base import Advance, Announce, Enrol, Grace, Notice
 from .structure import replace
+from .tickets import prove_ticket
 
 T = TypeVar("T")
 LABEL, RECOVERY_LABEL = "totp 1", "recovery codes"
@@ -58,18 +61,30 @@ def refer(help: str, service: str) -> Steps[None]:
         yield from warn(help)
 
 
-def enrol(ceremony: Ceremony, factors: Mapping[str, Factor], issuer: str | None) -> Steps[Proof | None]:
+def enrol(ceremony: Ceremony, factors: Mapping[str, Factor], settings: Settings) -> Steps[Proof | None]:
     """Flow: enrol an authenticator app within the login, to a proof by the code that it shows; None: no right one came.
 
+    Where the first credential costs a ticket, that comes first, and lets in whoever enrols nothing with it.
     Everything that its user has to see stands in a prompt: some hosts hold back other text until there is one.
     """
+    proven = None
+    if settings.first_enrolment is FirstEnrolment.TICKET:
+        proven = yield from prove_ticket(ceremony, factors)
+        if proven is None:
+            return None
     yield from tell(NEEDED)
+    return (yield from _enrol(ceremony, factors, settings.issuer, proven))
+
+
+def _enrol(
+    ceremony: Ceremony, factors: Mapping[str, Factor], issuer: str | None, before: Proof | None
+) -> Steps[Proof | None]:
     phone = _enrolment(ceremony, LABEL, issuer)
     try:
         made = yield from _in_prompts(factors[TOTP].enrol(phone), _secret)
     except RefusedError:
         ceremony.tries, ceremony.reason = 0, "not_enrolled"
-        return None
+        return before
     codes = yield from factors["recovery"].enrol(_enrolment(ceremony, RECOVERY_LABEL, issuer))
     yield from _store(ceremony, made, codes)
     # Its time step is used up only now, by the attempt that makes the proof: each code opens one login.
@@ -100,7 +115,10 @@ def _store(ceremony: Ceremony, made: Made, codes: Made) -> Steps[None]:
     """Whoever was not enrolled when the login began may not have become so meanwhile (S08)."""
     phone = replace(made.credential, mark=made.credential.mark - 1)
     expected = frozenset(credential.id for credential in ceremony.account.credentials)
-    yield from commit(Enrol((phone, codes.credential), expected=expected, alone=True))
+    enrolled = Enrol((phone, codes.credential), expected=expected, alone=True)
+    about = naming(phone.factor, phone.label)
+    notice = Notice(phone.uid, phone.user, "enrolled", about, by_root=False, at=phone.created)
+    yield from commit(Announce(enrolled, notice))
     for each in (phone, codes.credential):
         yield from show(kind="enrolled", id=each.id, factor=each.factor, label=each.label)
 

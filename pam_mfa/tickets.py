@@ -10,7 +10,8 @@ from .factors import code
 from .factors.base import Ceremony, CodeFactor, Factor
 from .factors.ticket import Ticket, usable
 from .outcome import Proof
-from .store.base import TICKET
+from .store.base import TICKET, Account
+from .throttle import Instant
 
 
 def joined(run: tuple[CodeFactor, ...], factors: Mapping[str, Factor]) -> tuple[CodeFactor, ...]:
@@ -19,10 +20,14 @@ def joined(run: tuple[CodeFactor, ...], factors: Mapping[str, Factor]) -> tuple[
     return run if ticket is None or ticket in run else (*run, cast(CodeFactor, ticket))
 
 
+def held(account: Account, now: Instant) -> bool:
+    """Whether an account has a ticket that can be used."""
+    return any(usable(ticket, now) for ticket in account.of(TICKET))
+
+
 def offered(ceremony: Ceremony) -> bool:
-    """Whether there is a ticket that can be used."""
-    now = ceremony.now()
-    return ceremony.uid is not None and any(usable(ticket, now) for ticket in ceremony.account.of(TICKET))
+    """Whether there is a ticket that can be used in a login."""
+    return ceremony.uid is not None and held(ceremony.account, ceremony.now())
 
 
 def asked(ceremony: Ceremony, codes: bool) -> bool:

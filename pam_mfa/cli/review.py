@@ -118,7 +118,7 @@ def _roll_out(rule: Rule, table: Table, costs: FirstEnrolment) -> Iterator[str]:
         yield 'enrol_at_login enrols an app, and methods has no "totp": leave out one of them'
     if rule.first_factor is FirstFactor.NONE:
         yield 'enrol_at_login enrols nobody where first_factor = "none": nothing was proven before'
-    elif not may_enrol_first(costs, rule.first_factor):
+    elif not may_enrol_first(costs, rule.first_factor, ticket=True):
         yield (
             f'enrol_at_login enrols nobody with first_enrolment = "{costs.value}" '
             f'and first_factor = "{rule.first_factor.value}": see enrol_at_login in pam-mfa.toml(5)'

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyotp
 import pytest
-from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, totp
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, ticket, totp
 
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.conversation import Aborted, Ask, Commit, Committed, Show, Warn
@@ -21,7 +21,7 @@ from pam_mfa.policy import Decision, Entry, decide
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
-from pam_mfa.store.base import Account, Enrol, Grace
+from pam_mfa.store.base import Account, Announce, Credential, Grace, Notice
 from pam_mfa.structure import replace
 
 TODAY = date(2023, 11, 14)  # of Clock
@@ -169,8 +169,8 @@ ENROLS = Rule(enrol_at_login=True, help=CALL)
 class Newcomer:
     """Alice, who has nothing, at a login; what she types is a function of the prompt."""
 
-    def __init__(self, *answers: str | Callable[[str], str], **more: Any) -> None:
-        self.store = Memory()
+    def __init__(self, *answers: str | Callable[[str], str], given: Credential | None = None, **more: Any) -> None:
+        self.store = Memory(*([account(given)] if given else []))
         self.world = World(self.store, answers or (self.app, ""), **more)
 
     def app(self, prompt: str) -> str:
@@ -184,7 +184,8 @@ class Newcomer:
 
     @property
     def enrolled(self) -> list[str]:
-        return [each.factor for each in self.store.accounts[ALICE].credentials] if self.store.accounts else []
+        held = self.store.accounts[ALICE].credentials if self.store.accounts else ()
+        return [each.factor for each in held if each.factor != "ticket"]
 
 
 def test_a_login_enrols_and_its_code_lets_in() -> None:
@@ -235,7 +236,7 @@ def test_a_code_that_another_session_used_first_lets_nobody_in() -> None:
     class Quick(Memory):
         def apply(self, batch: Any) -> Any:
             result = super().apply(batch)
-            if isinstance(batch[0][0], Enrol):
+            if isinstance(batch[0][0], Announce):
                 (phone, _) = self.accounts[ALICE].credentials
                 used = replace(phone, mark=phone.mark + 1)
                 self._change(ALICE, credentials=(used, *self.accounts[ALICE].credentials[1:]))
@@ -285,8 +286,10 @@ def test_who_has_become_enrolled_meanwhile_does_not_get_in(monkeypatch: pytest.M
     assert alice.run() == Verdict(Outcome.UNAVAILABLE, "changed_meanwhile")
     assert alice.enrolled == ["totp"]
     (commit,) = (want for want in alice.world.wants if isinstance(want, Commit))
-    assert isinstance(commit.operations[0], Enrol)
-    assert (commit.operations[0].expected, commit.operations[0].alone) == (frozenset(), True)
+    (announced,) = commit.operations
+    assert isinstance(announced, Announce)
+    assert isinstance(announced.operation, Enrol)
+    assert (announced.operation.expected, announced.operation.alone) == (frozenset(), True)
 
 
 def test_first_the_logins_that_are_left() -> None:
@@ -342,6 +345,47 @@ def test_what_the_first_credential_costs(first: FirstEnrolment, proven: FirstFac
         assert refuses(Newcomer(), settings, asks)
     else:
         assert Newcomer().run(settings, asks).outcome is Outcome.GRANTED
+
+
+TICKETS = Settings(ENROLS, first_enrolment=FirstEnrolment.TICKET)
+
+
+def test_a_ticket_comes_before_the_enrolment_that_it_pays_for() -> None:
+    alice = Newcomer("T" * 16, lambda prompt: alice.app(prompt), "", given=ticket())
+    assert alice.run(TICKETS).reason == "proven_enrolled"
+    assert alice.world.asked[0] == CODE
+    assert alice.enrolled == ["totp", "recovery"]
+    assert [each.mark for each in alice.store.accounts[ALICE].of("ticket")] == [1]
+
+
+@pytest.mark.parametrize("given", [ticket(mark=1), ticket(valid=0), None], ids=["used", "over", "none"])
+def test_without_a_ticket_that_counts_a_login_enrols_nobody(given: Credential | None) -> None:
+    assert refuses(Newcomer("T" * 16, *["000000"] * 5, given=given), TICKETS, request())
+
+
+def test_a_wrong_ticket_enrols_nobody() -> None:
+    alice = Newcomer(*["X" * 16] * 3, given=ticket())
+    assert alice.run(TICKETS).outcome is Outcome.TRIES_SPENT
+    assert (alice.enrolled, alice.world.told) == ([], [])
+
+
+def test_who_proved_a_ticket_and_enrols_nothing_gets_in_by_it() -> None:
+    alice = Newcomer("T" * 16, *["000000"] * 3, given=ticket())
+    verdict = alice.run(TICKETS)
+    assert (verdict.outcome, verdict.factor, alice.enrolled) == (Outcome.GRANTED, "ticket", [])
+
+
+def test_its_user_hears_of_it_at_the_next_login() -> None:
+    alice = Newcomer()
+    alice.run()
+    (announced,) = (
+        op
+        for want in alice.world.wants
+        if isinstance(want, Commit)
+        for op in want.operations[:1]
+        if isinstance(op, Announce)
+    )
+    assert announced.notice == Notice(ALICE, "alice", "enrolled", 'totp "totp 1"', by_root=False, at=CLOCK.wall)
 
 
 OFFICE, SSHD = EnrolFrom(networks=(ip_network("192.0.2.0/24"),)), EnrolFrom(services=("sshd", "gdm-*"))
