@@ -21,7 +21,7 @@ from pam_mfa.policy import Decision, Entry, decide
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
-from pam_mfa.store.base import Account, Announce, Credential, Grace, Notice
+from pam_mfa.store.base import Account, Announce, Credential, Enrol, Grace, Notice
 from pam_mfa.structure import replace
 
 TODAY = date(2023, 11, 14)  # of Clock
