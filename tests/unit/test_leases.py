@@ -219,6 +219,17 @@ def test_one_that_holds_is_not_moved_to_a_binding_that_had_one(scene: Scene) -> 
     assert scene.asks()
 
 
+def test_one_binding_is_another_one_of_each_account_and_boot(scene: Scene) -> None:
+    bound, boot_id = ("the", "same"), scene.clock.boot_id
+    lease = Lease("sudo", "/dev/pts/3", "root", 5_000, 5_600, boot_id)
+    for uid, phone in ((ALICE, PHONE), (BOB, BOBS)):
+        assert do(scene.store, Lend(uid, "totp", phone.id, bound, lease)) == (True,)
+    assert scene.store.read(FindLease(ALICE, bound, boot_id)) == lease
+    assert scene.store.read(FindLease(ALICE, bound, "3f1c9d0e-0000-4000-8000-000000000002")) is None
+    with closing(sqlite3.connect(scene.path)) as db:
+        assert db.execute("SELECT count(DISTINCT tag) FROM lease").fetchone() == (2,)
+
+
 def test_an_account_has_sixteen_at_most(scene: Scene) -> None:
     long = replace(TEN, lease=12 * 3600)
     for number in range(20):
