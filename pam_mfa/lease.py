@@ -107,7 +107,8 @@ def _binding(request: Request, found: Assessment) -> Steps[tuple[str, ...]]:
     if not where:
         return ()
     what = (kind(request.service), rule.name, ",".join(rule.methods), rule.user_verification.value)
-    return (found.user, request.user, str(request.uid), request.ruser, *what, *where)
+    # Whose factor it is stands with it in the store.
+    return (request.user, str(request.uid), request.ruser, *what, *where)
 
 
 def _at_sshd(request: Request, rule: Rule) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,7 @@ def test_a_disk_without_room_refuses_the_lease_and_not_the_login(scene: Scene) -
 @pytest.mark.parametrize("statement", [
     "UPDATE lease SET ends = ends + 86400",
     "UPDATE lease SET began = began + 60, ends = ends + 60",
+    "UPDATE lease SET began = began + 1",
     "UPDATE lease SET sealed = zeroblob(60)",
     "UPDATE lease SET sealed = zeroblob(3)",
     "UPDATE lease SET uid = 1001",
@@ -206,11 +209,25 @@ def test_who_can_write_the_file_forges_none(scene: Scene, statement: str) -> Non
     assert scene.asks()
 
 
-def test_none_is_moved_to_another_binding(scene: Scene) -> None:
+def test_one_that_holds_is_not_moved_to_a_binding_that_had_one(scene: Scene) -> None:
     scene.asks()
+    with closing(sqlite3.connect(scene.path)) as db:
+        ((before,),) = db.execute("SELECT hex(tag) FROM lease").fetchall()
+    scene.clock.sleep(600)
     scene.asks(replace(SUDO, tty="/dev/pts/4"))
-    raw(scene.path, "UPDATE lease SET sealed = (SELECT sealed FROM lease ORDER BY began DESC LIMIT 1)")
+    raw(scene.path, f"UPDATE lease SET tag = x'{before}'")
     assert scene.asks()
+
+
+def test_one_binding_is_another_one_of_each_account_and_boot(scene: Scene) -> None:
+    bound, boot_id = ("the", "same"), scene.clock.boot_id
+    lease = Lease("sudo", "/dev/pts/3", "root", 5_000, 5_600, boot_id)
+    for uid, phone in ((ALICE, PHONE), (BOB, BOBS)):
+        assert do(scene.store, Lend(uid, "totp", phone.id, bound, lease)) == (True,)
+    assert scene.store.read(FindLease(ALICE, bound, boot_id)) == lease
+    assert scene.store.read(FindLease(ALICE, bound, "3f1c9d0e-0000-4000-8000-000000000002")) is None
+    with closing(sqlite3.connect(scene.path)) as db:
+        assert db.execute("SELECT count(DISTINCT tag) FROM lease").fetchone() == (2,)
 
 
 def test_an_account_has_sixteen_at_most(scene: Scene) -> None:

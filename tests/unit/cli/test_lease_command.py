@@ -113,3 +113,17 @@ def test_all_end_for_a_try_or_it_is_told(root: Path) -> None:
     with Double(root, garbage):
         assert end_all(Paths(root)).startswith("leases may still hold: ")
     assert end_all(Paths(root)).startswith("leases may still hold: ")
+
+
+def test_explain_tells_of_one_that_holds(root: Path, run: Run) -> None:
+    def lets_by(peer: Peer, request: dict[str, Any]) -> None:
+        peer.part(
+            kind="explained", rule="sudo", terms={"lease": "600"}, user="root", subject="root", local=True,
+            entry="exempt", reason="lease", ago=500, methods={}, sees="", code="PAM_IGNORE",
+        )  # fmt: skip
+        peer.done()
+
+    with Double(root, lets_by):
+        said = run("explain", "--service", "sudo", "--tty", "/dev/pts/3").stdout
+    assert "Nothing is asked: a proof of 8 min ago holds\n" in said
+    assert "PAM is told PAM_IGNORE" in said
