@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, totp
-from key_files import POINT
+from key_files import ED, POINT, text
 from ssh_keys import KINDS, blob, certificate, held, shown
 from stores import SEALER, discard, do, enrol as store_them, make
 
@@ -24,6 +24,7 @@ from pam_mfa.store.base import Account, Credential, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 
 PASSWORD = "correct horse"
+PLAIN = text(b"ssh-ed25519") + text(ED.public_bytes_raw()) + text(b"ssh:")
 PHONE = totp()
 CLOCK = Clock()
 CODE = code_at(PHONE, CLOCK())
@@ -202,7 +203,8 @@ def test_a_line_of_somebody_else(store: SqliteStore) -> None:
     "bad",
     [
         {}, {"key": "!", "verified": False}, {"key": "", "verified": False}, {"key": 1, "verified": False},
-        item(b"x"), item(blob() + b"x"), item(blob(point=bytes(32))), item(verified=1), item(verified=None),
+        item(b"x"), item(PLAIN), item(blob() + b"x"), item(blob(point=bytes(32))),
+        item(verified=1), item(verified=None),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(store: SqliteStore, bad: dict[str, Any]) -> None:
