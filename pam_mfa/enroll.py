@@ -24,6 +24,10 @@ MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
 SERVICE = "pam-mfa"  # whose rule holds for changes
+NOTHING_TO_ASK = (
+    "nothing was changed: it needs a proof, and an SSH key is all you have, which nobody can be asked for: "
+    "an administrator can run pam-mfa enroll --user"
+)
 AWAY = (
     "a session from elsewhere may not use this host's security keys or smartcards (setting local_key): "
     "do it there, or with sudo"
@@ -120,6 +124,8 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
     enrolled = [name for name in desk.factors if account.of(name) and name not in UNASKED]
+    if not enrolled:
+        raise RefusedError("refused", NOTHING_TO_ASK)
     here = yield from _place(desk, [desk.factors[name] for name in enrolled])
     ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
     proof = yield from prove(ceremony, enrolled, desk.factors)

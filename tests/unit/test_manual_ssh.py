@@ -9,13 +9,20 @@ from flows import FACTORS
 
 from pam_mfa.cli.checks.sk_keys import TOUCH, VERIFY
 from pam_mfa.config import parse
+from pam_mfa.enroll import NOTHING_TO_ASK
 from pam_mfa.factors.ssh_key import REFUSALS
 from pam_mfa.importers import authorized_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "packaging/manual/ssh.md").read_text()
 MESSAGES = re.findall(r"^\| `(.*?)` \| ", MANUAL.partition("## What a message means")[2], re.MULTILINE)
-SAID = {*REFUSALS.values(), authorized_keys.PLAIN, authorized_keys.UNTOUCHED, authorized_keys.CERTIFICATE}
+SAID = {
+    NOTHING_TO_ASK,
+    *REFUSALS.values(),
+    authorized_keys.PLAIN,
+    authorized_keys.UNTOUCHED,
+    authorized_keys.CERTIFICATE,
+}
 
 
 def test_messages_are_what_is_said() -> None:
