@@ -32,6 +32,10 @@ SERVICE = "pam-mfa"  # whose rule holds for changes
 NO_TICKET = (
     "the first credential needs a one-time code from your administrator, who gets one by: sudo pam-mfa issue-code"
 )
+NOTHING_TO_ASK = (
+    "nothing was changed: it needs a proof, and an SSH key is all you have, which nobody can be asked for: "
+    "an administrator can run pam-mfa enroll --user"
+)
 AWAY = (
     "a session from elsewhere may not use this host's security keys or smartcards (setting local_key): "
     "do it there, or with sudo"
@@ -147,6 +151,8 @@ def _from_there(desk: Desk) -> Steps[None]:
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
     enrolled = [name for name in methods(desk.factors) if account.of(name)]
+    if not enrolled:
+        raise RefusedError("refused", NOTHING_TO_ASK)
     ceremony = yield from _ceremony(desk, account, enrolled)
     proof = yield from prove(ceremony, enrolled, desk.factors)
     if not _is_callers(proof, desk):

@@ -21,6 +21,9 @@ ABOUT = {
     "pam_pkcs11": ("subject", "Subject"),
     "authorized_keys": ("fingerprint", "Fingerprint"),
 }
+# What is left to be done.
+HINT = " Their users can make recovery codes: pam-mfa recovery --new"
+HINTS = {"authorized_keys": " Who has nothing else needs something for other services: pam-mfa enroll --user USER"}
 
 if TYPE_CHECKING:
     from ..importers.base import Entry, Imported, Pinned, Presented
@@ -103,7 +106,7 @@ class Takeover:
             return
         about, title = self._about()
         show.table(("Line", "User", "Key", title, "Result"), [_row(record, about) for record in records])
-        print(_summary(records, self.apply))
+        print(_summary(records, self.apply, HINTS.get(self.source, HINT)))
 
 
 def sheet(keys: Iterable[Imported | Pinned | Presented]) -> str:
@@ -140,10 +143,9 @@ def _row(record: Record, about: str) -> tuple[object, ...]:
     return record["line"], record["user"] or "-", record["algorithm"] or "-", record[about] or "-", what + note
 
 
-def _summary(records: Sequence[Record], applied: bool) -> str:
+def _summary(records: Sequence[Record], applied: bool, hint: str) -> str:
     states = [record["state"] for record in records]
     if not applied:
         count = states.count("ready")
         return f"{count} can be imported. Nothing was changed" + ("; do it with --apply." if count else ".")
-    hint = " Their users can make recovery codes: pam-mfa recovery --new" if "imported" in states else ""
-    return f"{states.count('imported')} imported.{hint}"
+    return f"{states.count('imported')} imported.{hint if 'imported' in states else ''}"

@@ -11,6 +11,7 @@ from .base import Entry, Presented, Unusable, check_name, lines
 
 PLAIN = "in no security key, so it stays a first factor: sk-ssh-ed25519 and sk-ecdsa keys are"
 UNTOUCHED = "its line says no-touch-required, and only what was touched counts; --allow-no-touch takes it all the same"
+CERTIFICATE = "of a certificate; what counts is the user's own key"
 TOUCHED = "has to be touched from now on"
 _KIND = re.compile(r"(?:ssh|sk|ecdsa|webauthn)-[a-z0-9@.-]+")
 
@@ -86,7 +87,7 @@ def _key(user: str, words: list[str], given: dict[str, bool]) -> Presented:
     """Raises Unusable."""
     kind, encoded = (word.encode() for word in words[:2])
     if given.get("authority") or kind in CERTIFICATES:
-        raise Unusable("of a certificate; what counts is the user's own key")
+        raise Unusable(CERTIFICATE)
     try:
         key = read(kind + b" " + encoded)
         check(key)

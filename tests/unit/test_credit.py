@@ -150,6 +150,8 @@ def test_a_callers_key_opens_nobody_elses_account() -> None:
 def test_it_waits_as_every_factor_does(failures: int) -> None:
     of = replace(account(KEY, PHONE), tallies={"ssh-key": Tally(failures, Clock()()), "totp": Tally()})
     denied(of=of)
+    waiting = replace(ceremony(KEY), account=of)
+    assert credited(ASKS, SETTINGS, waiting) is None
 
 
 def test_a_key_that_is_removed_meanwhile_does_not_count() -> None:

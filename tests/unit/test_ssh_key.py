@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, totp
-from key_files import POINT
+from key_files import POINT, text
 from ssh_keys import KINDS, blob, certificate, held, shown
 from stores import SEALER, discard, do, enrol as store_them, make
 
 from pam_mfa import credentials, importing
 from pam_mfa.config import Settings, parse
-from pam_mfa.enroll import MAX_CREDENTIALS, Caller, Desk, enroll
+from pam_mfa.enroll import MAX_CREDENTIALS, NOTHING_TO_ASK, Caller, Desk, enroll
 from pam_mfa.errors import ConfigError, RefusedError
 from pam_mfa.factors.ssh_key import REFUSALS, Material, fingerprint
 from pam_mfa.factors.ssh_public import ECDSA
@@ -24,6 +24,7 @@ from pam_mfa.store.base import Account, Credential, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
 
 PASSWORD = "correct horse"
+PLAIN = blob(ECDSA).replace(text(ECDSA), text(b"ecdsa-sha2-nistp256"))
 PHONE = totp()
 CLOCK = Clock()
 CODE = code_at(PHONE, CLOCK())
@@ -89,14 +90,15 @@ def test_a_further_one_costs_a_proof(store: SqliteStore) -> None:
 def test_the_proof_is_never_an_ssh_key(store: SqliteStore) -> None:
     """Nobody can be asked for one: who has nothing else goes to root."""
     store_them(store, held())
-    assert refused(store, key=shown(blob(ECDSA))).code == "refused"
+    assert refused(store, key=shown(blob(ECDSA))).message == NOTHING_TO_ASK
     world = run(store, of=desk(peer=0), key=shown(blob(ECDSA)))
     assert world.asked == []
     assert len(alice(store).of("ssh-key")) == 2
 
 
 KEYS = {
-    "nothing": None, "no text": 7, "an empty text": "", "foreign": "é", "too long": shown(blob()) + "A" * 3000,
+    "nothing": None, "no text": 7, "an empty text": "", "foreign": "é",
+    "half a character": "\ud800", "too long": shown(blob()) + "A" * 3000,
     "a plain key": "ssh-ed25519 AAAA", "no base64": shown(blob()) + "!", "more": shown(blob() + b"x"),
     "a comment": shown(blob()) + " me@host", "two lines": shown(blob()) + "\n", "half of it": shown(blob())[:60],
     "a certificate": shown(certificate()), "a point off its curve": shown(blob(ECDSA, point=POINT[:-1] + b"\0")),
@@ -202,7 +204,8 @@ def test_a_line_of_somebody_else(store: SqliteStore) -> None:
     "bad",
     [
         {}, {"key": "!", "verified": False}, {"key": "", "verified": False}, {"key": 1, "verified": False},
-        item(b"x"), item(blob() + b"x"), item(blob(point=bytes(32))), item(verified=1), item(verified=None),
+        item(b"x"), item(PLAIN), item(blob() + b"x"), item(blob(point=bytes(32))),
+        item(verified=1), item(verified=None),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(store: SqliteStore, bad: dict[str, Any]) -> None:

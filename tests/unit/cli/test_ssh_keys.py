@@ -113,7 +113,9 @@ def test_a_users_file_counts_for_that_user(root: Path, run: Run, tmp_path: Path)
     path = write(tmp_path / "authorized_keys", text.encode(), NOBODY.pw_uid)
     with Double(root, keeper(sheets)) as double:
         done = run("import", "authorized-keys", path)
-        assert run("import", "authorized-keys", path, "--allow-no-touch", "--apply").returncode == Exit.REFUSED
+        applied = run("import", "authorized-keys", path, "--allow-no-touch", "--apply")
+    assert applied.returncode == Exit.REFUSED
+    assert applied.stdout.endswith("needs something for other services: pam-mfa enroll --user USER\n")
     assert done.returncode == Exit.REFUSED
     rows = done.stdout.splitlines()
     assert rows[0].split() == ["Line", "User", "Key", "Fingerprint", "Result"]
