@@ -25,9 +25,11 @@ from flows import (
 from pam_mfa import break_glass
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Aborted, Alert, BreakGlass, Expired, GlassBroken, HangUp, Shown
+from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import (
     LookupFailed,
     NameMismatch,
+    RefusedError,
     StoreCorrupt,
     StoreError,
     StoreMissing,
@@ -351,6 +353,15 @@ def test_who_is_let_by_or_refused_is_asked_for_none(rule: Rule, outcome: Outcome
     world = World(Memory(), glass=Drawer())
     assert run(world, rule).outcome is outcome
     assert world.kinds == ["Read"]
+
+
+def test_it_changes_no_credentials() -> None:
+    """It opens a login. Who is root by that needs no proof for changes."""
+    world = World(Memory(account(PHONE)), [CODE] * 3, glass=Drawer())
+    desk = Desk(Caller(SESSION, ALICE, ALICE, "alice", "host"), Settings(), FACTORS_AND_KEY, Clock())
+    with pytest.raises(RefusedError):
+        world.run(enroll(desk, {"factor": "totp"}))
+    assert "BreakGlass" not in world.kinds
 
 
 # ---------------------------------------------------------------------------------- answers that are none, and ends
