@@ -65,6 +65,9 @@ PLACES = {
     "sudo at the desk, with a session by ssh elsewhere": Where(lambda seats: (ssh(seats), desk(seats))[1], LOCAL),
     "sudo at the desk, for somebody from elsewhere": Where(desk, REMOTE, {**SUDO, "rhost": "192.0.2.1"}),
     "sudo inside ssh": Where(desk_and(ssh), REMOTE),
+    "sudo in a session from elsewhere that has a seat": Where(
+        lambda seats: seats.open("2", "alice", seat="seat0", remote=True), REMOTE
+    ),
     "sudo in tmux inside ssh": Where(desk_and(lambda seats: f"{ssh(seats)}/tmux"), REMOTE),
     "sudo in a session behind another user's": Where(
         desk_and(lambda seats: desk(seats, state="online"), "bob"), REMOTE
