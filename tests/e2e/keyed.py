@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from e2e.readme import below_include, sudo_line
@@ -133,10 +134,13 @@ def pending(site: SiteMachine) -> list[str]:
 
 def kill_broker(site: SiteMachine) -> None:
     """End the process that asks the devices' helpers, the service's or the engine's, without a word."""
-    uid = int(site.machine.run(["/usr/bin/id", "-u", DEVICE_USER]).stdout)
-    own = [pid for pid in site.machine.processes("/pam-mfa-") if os.stat(f"/proc/{pid}").st_uid == uid]
-    parents = {_parent(pid) for pid in own} & set(own)
-    (broker,) = [pid for pid in parents if pid not in {_parent(parent) for parent in parents}] or own
+    uid, own = site.machine.uid(DEVICE_USER), dict[int, int]()
+    for pid in site.machine.processes("/pam-mfa-"):
+        with suppress(OSError):  # helpers come and go
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                own[pid] = _parent(pid)
+    parents = set(own.values()) & set(own)
+    (broker,) = [pid for pid in parents if pid not in {own[parent] for parent in parents}] or own
     os.kill(broker, signal.SIGKILL)
 
 
