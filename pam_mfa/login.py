@@ -19,7 +19,7 @@ from .factors import code
 from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place
 from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
 from .outcome import Outcome, Proof, Verdict, grant
-from .policy import Decision, Entry, Facts, Missing, choose, decide, may_use
+from .policy import ENROLLED, Decision, Entry, Facts, Missing, choose, decide, may_use
 from .rules import FirstFactor, LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
 from .structure import replace, structure
@@ -157,7 +157,7 @@ def _counted(found: Assessment) -> Steps[Assessment]:
 def _help(found: Assessment) -> Steps[None]:
     """Sub-flow: whom to call, for an account without a credential; strangers learn nothing of it."""
     told = found.uid is not None and found.rule.first_factor is not FirstFactor.NONE
-    if told and found.rule.help and not found.account.credentials:
+    if told and found.rule.help and found.decision.reason != ENROLLED:
         from . import rollout
 
         yield from rollout.refer(found.rule.help, found.facts.service)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
 PUBLIC_KEY = b"publickey "
+ENROLLED = "enrolled"
 TOTP = "totp"  # what can be enrolled in a login
 DAY = 86400
 EPOCH = 719163  # date(1970, 1, 1).toordinal()
@@ -147,7 +148,7 @@ def decide(
     if known and rule.exempt:
         return Decision(Entry.EXEMPT, "exempt")
     if not known or enrolled:
-        return Decision(Entry.PROVE, "enrolled" if enrolled else "unenrolled")
+        return Decision(Entry.PROVE, ENROLLED if enrolled else "unenrolled")
     if rule.unenrolled is Unenrolled.ALLOW:
         return Decision(Entry.EXEMPT, "unenrolled_allowed")
     return _roll_out(rule, now, graced)

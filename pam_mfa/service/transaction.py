@@ -9,10 +9,11 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import Aborted, About, Alert, Event, Show, Shown, Want
+from ..conversation import Aborted, About, Alert, Commit, Event, Expired, Show, Shown, Want
 from ..errors import PamMfaError, ProtocolError, TooManyLogins
 from ..login import Request, login
 from ..outcome import Outcome, Verdict
+from ..store.base import Announce
 from ..structure import replace
 from .channel import Channel
 from .session import Session
@@ -72,6 +73,12 @@ class Transaction(Session):
         flow = login(request, ground.settings, ground.factors, ground.now)
         channel = Channel(flow, self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
+
+    def stop(self, why: Aborted | Expired | PamMfaError) -> None:
+        want = self._channel.want if self._channel is not None else None
+        if isinstance(want, Commit) and any(isinstance(operation, Announce) for operation in want.operations):
+            return  # it may be on disk already, and what is enrolled has to be recorded
+        super().stop(why)
 
     def _say(self, want: Want) -> Event | None:
         if isinstance(want, About):

@@ -60,6 +60,18 @@ def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[
         rules: that may be chosen.
     """
     yield from _open(service, lines, rules) if service != SSHD else ()  # sshd.py knows what else sshd asks for
+    yield from _unproven(service, lines, rules)
+    wrong = wanting_a_key(rules) if service != SSHD else []
+    if wrong:
+        yield bad(
+            f"pam {service}",
+            f'{named(wrong)} says first_factor = "publickey", which only sshd can show: every login is refused',
+            f'give {service} a rule with first_factor = "stack" {SETTINGS}',
+        )
+
+
+def _unproven(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[Finding]:
+    """Rules that believe in a first factor which nobody asks for."""
     trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK and not rule.exempt]
     enrolling = [rule for rule in trusting if rule.enrol_at_login and rule.unenrolled is Unenrolled.DENY]
     why = stacks.unproven(lines) if trusting else ""
@@ -74,13 +86,6 @@ def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[
             f"pam {service}",
             f'{why}, but {named(trusting)} says first_factor = "stack": strangers can use up a user\'s tries',
             _fix(service),
-        )
-    wrong = wanting_a_key(rules) if service != SSHD else []
-    if wrong:
-        yield bad(
-            f"pam {service}",
-            f'{named(wrong)} says first_factor = "publickey", which only sshd can show: every login is refused',
-            f'give {service} a rule with first_factor = "stack" {SETTINGS}',
         )
 
 
