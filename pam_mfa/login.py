@@ -80,22 +80,22 @@ def login(
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
-        return (yield from _let_by(found, request, now))
+        return (yield from _let_by(found, now))
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
     proof = yield from prove(ceremony, found.rule.methods, factors)
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    yield from notices.tell_news(found.account, request.service, now)
+    yield from notices.tell_news(found.account, found.facts.service, now)
     return grant(proof, request.session, ceremony.uid, ceremony.caveat)
 
 
-def _let_by(found: Assessment, request: Request, now: Callable[[], Instant]) -> Steps[Verdict]:
+def _let_by(found: Assessment, now: Callable[[], Instant]) -> Steps[Verdict]:
     if text := notice(found):
         yield from tell(text)
     if hears(found):
-        yield from notices.tell_news(found.account, request.service, now)
+        yield from notices.tell_news(found.account, found.facts.service, now)
     return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 
