@@ -27,7 +27,7 @@ def issue(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         args: `valid`, seconds; `reason`.
     """
     root_only(desk)
-    reason(args)
+    demand_reason(args)
     caller = desk.caller
     enrolment = Enrolment(caller.uid, caller.user, secrets.token_hex(16), LABEL, caller.host, desk.now, options=args)
     made = yield from desk.factors[TICKET].enrol(enrolment)
@@ -43,14 +43,13 @@ def reset(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         args: `reason`.
     """
     root_only(desk)
-    reason(args)
+    demand_reason(args)
     (removed,) = yield from commit(desk.announced(Reset(desk.caller.uid), "reset"))
     yield from show(kind="reset", credentials=removed)
 
 
-def reason(args: Mapping[str, Any]) -> str:
-    """Why something is done, as the audit record says. Raises RefusedError for what is none."""
+def demand_reason(args: Mapping[str, Any]) -> None:
+    """Why something is done has to be said, for the audit record. Raises RefusedError."""
     given = args.get("reason")
-    if isinstance(given, str) and given.strip() and given.isprintable() and len(given) <= MAX_REASON:
-        return given
-    raise RefusedError("invalid", f"say why, in 1 to {MAX_REASON} printable characters: --reason TEXT")
+    if not isinstance(given, str) or not given.strip() or not given.isprintable() or len(given) > MAX_REASON:
+        raise RefusedError("invalid", f"say why, in 1 to {MAX_REASON} printable characters: --reason TEXT")

@@ -95,7 +95,7 @@ def login(
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
-        return (yield from _let_by((yield from _counted(found))))
+        return (yield from _let_by((yield from _counted(found)), now))
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)
@@ -121,7 +121,7 @@ def _proven(
     proof = yield from break_glass.backed(ceremony, _obtain(request, settings, factors, found, ceremony))
     if proof is None or ceremony.uid is None:
         return _refusal(ceremony)
-    yield from notices.tell_news(found.account)
+    yield from notices.tell_news(found.account, found.facts.service, ceremony.now)
     return grant(proof, ceremony.session, ceremony.uid, ceremony.caveat)
 
 
@@ -136,11 +136,11 @@ def _undecided(request: Request, now: Callable[[], Instant], problem: PamMfaErro
     return grant(proof, request.session, ceremony.uid)
 
 
-def _let_by(found: Assessment) -> Steps[Verdict]:
+def _let_by(found: Assessment, now: Callable[[], Instant]) -> Steps[Verdict]:
     if text := notice(found):
         yield from tell(text)
     if hears(found):
-        yield from notices.tell_news(found.account)
+        yield from notices.tell_news(found.account, found.facts.service, now)
     return Verdict(Outcome.EXEMPT, found.decision.reason)
 
 

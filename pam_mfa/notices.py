@@ -6,9 +6,13 @@ transaction, and told when somebody has got in: to nobody else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import takewhile
+
 from .conversation import Steps, commit, tell
 from .errors import StoreError
 from .store.base import Account, Heard, Notice
+from .throttle import Instant
 
 WORDS = {
     "enrolled": "{about} enrolled",
@@ -21,6 +25,8 @@ WORDS = {
     "reset": "all that was enrolled removed",
 }
 ADVICE = "If you know nothing of that, tell your administrator."
+UNSURE = "sshd"
+TOLD_SECONDS = 7 * 86400
 DAMAGED = "something changed"  # a word of a newer version
 
 
@@ -29,18 +35,28 @@ def naming(factor: str, label: str) -> str:
     return f'{factor} "{label}"' if label.isascii() and label.isprintable() else factor
 
 
-def tell_news(account: Account) -> Steps[None]:
+def tell_news(account: Account, service: str, now: Callable[[], Instant]) -> Steps[None]:
     """Sub-flow: tell an account's notices, and forget them. Whoever calls knows that its user has got in.
 
     A store that cannot forget them just now keeps nobody out: they are told again.
     """
     for text in news(account):
         yield from tell(text)
-    if account.notices:
+    if heard := _heard(account, service, now().wall if account.notices else 0):
         try:
-            yield from commit(Heard(account.uid, account.user, account.earlier + len(account.notices)))
+            yield from commit(Heard(account.uid, account.user, account.earlier + heard))
         except StoreError:
             return
+
+
+def _heard(account: Account, service: str, wall: int) -> int:
+    """How many of the notices are certain to be seen, or were told for long enough.
+
+    sshd shows what comes behind the last prompt to whoever gets a shell at a terminal, and else to nobody.
+    """
+    if service != UNSURE:
+        return len(account.notices)
+    return sum(1 for _ in takewhile(lambda notice: wall - notice.at >= TOLD_SECONDS, account.notices))
 
 
 def news(account: Account) -> tuple[str, ...]:

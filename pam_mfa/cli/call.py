@@ -126,7 +126,7 @@ def find_stored(wanted: str, where: Paths) -> Account | None:
 
 def removal(account: Account) -> str:
     """How root gets rid of what an account has, whoever bears its name now."""
-    return f"see pam-mfa list --user {account.uid}, then run: pam-mfa remove --user {account.uid} CREDENTIAL"
+    return f"see pam-mfa list --user {account.uid}, then run: pam-mfa reset {account.uid}"
 
 
 Command = Callable[..., int | None]

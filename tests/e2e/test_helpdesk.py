@@ -46,15 +46,22 @@ def test_who_has_nothing_gets_in_once(site: SiteMachine) -> None:
     again.interrupt()
     again.end()
 
+    third = issue(site, "carol")
     ssh = site.ssh("/usr/bin/id", "-un", user="carol")
-    ssh.answer(CODE, issue(site, "carol"))
-    said = ssh.ends_with(0)
-    assert "carol\r\n" in said
-    assert said.count(GIVEN_OUT) == 1
+    ssh.answer(CODE, third)
+    assert ssh.ends_with(0) == "\r\ncarol\r\n"  # nobody reads what sshd shows at a terminal
+    fourth = issue(site, "carol")
+    shell = site.ssh(user="carol")
+    shell.answer(CODE, fourth)
+    for words in ("One-time code used.", GIVEN_OUT, GIVEN_OUT, "If you know nothing of that"):
+        shell.expect(words)
+    shell.expect("$ ")
+    shell.type("exit")
+    shell.ends_with(0)
     shown = site.machine.run([PAM_MFA, "list", "--user", "carol"]).stdout
     assert re.search(r"one-time code +ticket .* used ", shown)
     log = "\n".join(site.machine.journal())
-    assert log.count(f'note="{WHY}"') == 6  # of each code: that it was made, and that the command has ended
+    assert log.count(f'note="{WHY}"') == 8  # of each code: that it was made, and that the command has ended
     assert code not in log
     assert code.replace("-", "") not in log
 
@@ -65,18 +72,20 @@ def test_a_fresh_start(site: SiteMachine) -> None:
     sudo = site.sudo()
     sudo.answer(CODE, site.alice.code())
     sudo.answer(CODE, site.alice.recovery[0])
-    sudo.answer(CODE, issue(site, "alice"))
+    code = issue(site, "alice")
+    sudo.answer(CODE, code)
     assert sudo.which("Sorry, try again.")  # it began when she had none
     sudo.interrupt()
     sudo.end()
     sudo = site.sudo()
-    sudo.answer(CODE, issue(site, "alice"))
+    sudo.answer(CODE, code)
     said = sudo.ends_with(0)
     assert said.endswith(ROOT)
     assert REMOVED in said
     assert site.machine.run([PAM_MFA, "list", "--user", "alice"]).stdout.count("ticket") == 1
+    code = issue(site, "alice")
     again = site.sudo()
-    again.answer(CODE, issue(site, "alice"))
+    again.answer(CODE, code)
     assert REMOVED not in again.ends_with(0)
 
 
@@ -85,11 +94,13 @@ def test_a_damaged_account(site: SiteMachine) -> None:
     sql(site.machine, "UPDATE account SET seal = x'00' WHERE user = 'alice'")
     refused = site.sudo(answer=False)
     refused.answer("password for alice: ", "correct horse")
-    refused.expect("sudo: ")
+    refused.expect("Sorry, try again.")
+    refused.interrupt()
     refused.end()
     reset(site, "alice")
+    code = issue(site, "alice")
     sudo = site.sudo()
-    sudo.answer(CODE, issue(site, "alice"))
+    sudo.answer(CODE, code)
     assert sudo.ends_with(0).endswith(ROOT)
 
 

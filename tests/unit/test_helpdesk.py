@@ -1,4 +1,4 @@
-"""What root does for somebody who has lost the rest, and a first credential that costs a one-time code."""
+"""What root does for somebody who has lost the rest, and a first credential that costs a one-time code (S08, S09)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stores import SEALER, discard, do, enrol, make, raw
 
 from pam_mfa import helpdesk
 from pam_mfa.config import FirstEnrolment, Settings
-from pam_mfa.credentials import rename
+from pam_mfa.credentials import remove, rename
 from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
 from pam_mfa.store.base import Account, Attempt, FindAccount, ListAccounts
@@ -259,6 +259,14 @@ def test_who_began_with_another_ticket_does_not_end(store: SqliteStore) -> None:
 
     assert refused(lambda: first(store, late, "", "")).startswith("refused")
     assert alice(store).of("recovery") == ()
+
+
+def test_who_has_nothing_left_but_a_ticket_has_nothing_left(store: SqliteStore) -> None:
+    enrol(store, PHONE, HELD)
+    world = World(store)
+    world.run(remove(desk(), {"credential": "phone"}))
+    assert world.records[0]["left"] == 0
+    assert [c.id for c in alice(store).credentials] == [HELD.id]
 
 
 @pytest.mark.parametrize("peer", [0, ALICE])

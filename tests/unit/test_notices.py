@@ -80,9 +80,9 @@ def change(store: SqliteStore, verb: str, *answers: Any, peer: int = 0, **args: 
     return world
 
 
-def logged_in(store: Any, *answers: str, rule: Rule | None = None, **more: Any) -> World:
+def logged_in(store: Any, *answers: str, rule: Rule | None = None, service: str = "sudo", **more: Any) -> World:
     world = World(store, answers or (RIGHT,), **more)
-    verdict = world.run(login(Request(SESSION, 0, "sudo", "alice", ALICE), Settings(rule or Rule()), FACTORS, Clock()))
+    verdict = world.run(login(Request(SESSION, 0, service, "alice", ALICE), Settings(rule or Rule()), FACTORS, Clock()))
     assert verdict.outcome in (Outcome.GRANTED, Outcome.EXEMPT)
     return world
 
@@ -225,6 +225,19 @@ def test_a_store_that_cannot_forget_keeps_nobody_out(rule: Rule) -> None:
     last = len(world.wants) - 1
     again = logged_in(Memory(held), rule=rule, instead={last: StoreError("full")})
     assert again.told == TOLD
+    with pytest.raises(AbortedError):
+        logged_in(Memory(held), rule=rule, instead={last: AbortedError("gone")})
+
+
+@pytest.mark.parametrize(
+    ("ages", "left"),
+    [((0,), 1), ((notices.TOLD_SECONDS - 1,), 1), ((notices.TOLD_SECONDS,), 0), ((10**7, 5), 1), ((5, 10**7), 2)],
+)
+def test_over_ssh_they_are_told_for_a_week(store: SqliteStore, ages: tuple[int, ...], left: int) -> None:
+    keep(store, *[notice(at=NOW.wall - age) for age in ages])
+    world = logged_in(store, service="sshd")
+    assert len(world.told) == len(ages) + 1
+    assert len(alice(store).notices) == left
 
 
 @pytest.mark.parametrize("rule", [Rule(), OPEN])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,23 @@ from flows import (
 )
 from stores import SEALER, discard, do, enrol, make
 
+from pam_mfa.cli.settings_file import check
 from pam_mfa.config import Settings, parse
 from pam_mfa.conversation import Skipped
-from pam_mfa.errors import ConfigError, RefusedError
+from pam_mfa.errors import ConfigError, RefusedError, StoreError
 from pam_mfa.factors import methods
-from pam_mfa.factors.base import Enrolment
+from pam_mfa.factors.base import Ceremony, Enrolment
 from pam_mfa.factors.ticket import LENGTH, LONGEST, SHORTEST, Ticket, over, usable
 from pam_mfa.login import Request, login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
+from pam_mfa.service.ground import Base
+from pam_mfa.service.settings import InForce
 from pam_mfa.store.base import DECOY_UID, Account, Burn, Credential, Enrol, FindAccount, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Instant, Tally
+from pam_mfa.tickets import offered
 
 FACTOR = Ticket(mac)
 NOW = Clock()()
@@ -210,6 +214,11 @@ def test_an_account_that_does_not_exist_has_none() -> None:
     assert {attempt.uid for attempt in world.store.attempts} == {DECOY_UID}  # type: ignore[attr-defined]
 
 
+def test_nobody_is_not_offered_anybodys() -> None:
+    assert offered(Ceremony(SESSION, ALICE, account(HELD), Clock()))
+    assert not offered(Ceremony(SESSION, None, account(HELD), Clock()))
+
+
 @pytest.mark.parametrize("first_factor", FirstFactor)
 def test_who_has_one_is_asked_as_who_has_none(first_factor: FirstFactor) -> None:
     """R09: the same words, and the same number of transactions."""
@@ -300,3 +309,18 @@ def test_no_rule_lists_it() -> None:
 def test_lengths_tell_codes_apart() -> None:
     assert LENGTH == 16
     assert not FACTORS["recovery"].fits(CODE)  # type: ignore[attr-defined]
+
+
+def test_settings_that_list_it_are_refused_wherever_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[tuple[str, ...]] = []
+
+    def choose(kept: object, names: Collection[str]) -> InForce:
+        known.append(tuple(names))
+        return InForce(None, "none")
+
+    monkeypatch.setattr("pam_mfa.service.settings.choose", choose)
+    base = Base("service", SEALER)
+    base.load_settings(Memory(broken=StoreError("no store")))
+    assert known == [methods(base.factors)]
+    with pytest.raises(ConfigError):
+        check("[policy]\nmethods = ['ticket']")

@@ -71,7 +71,7 @@ def test_root_is_told_whose_enrolments_are_in_the_way(root: Path, run: Run, name
         done = run("list", "--user", "nobody")
     assert (done.returncode, done.stderr.count("\n")) == (Exit.UNAVAILABLE, 1)
     assert said in done.stderr
-    assert (f"pam-mfa remove --user {uid} " in done.stderr) == (name == "old")
+    assert (f"pam-mfa reset {uid}" in done.stderr) == (name == "old")
 
 
 def test_others_than_root_name_nobody_else(
