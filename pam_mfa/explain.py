@@ -6,7 +6,7 @@ that proves a factor: it is run until it says something, and given up. Nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -44,13 +44,10 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     for rule in _tried(desk, found):
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
-    methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
-    if tickets.asked(ceremony, codes=not all(is_device(desk.factors[name]) for name in found.rule.methods)):
-        methods[TICKET] = _stands(ceremony, desk.factors[TICKET])
-    asked = found.decision.entry is Entry.PROVE
-    seen = asked and credit.credited(request, desk.settings, ceremony) is not None
+    methods = _methods(ceremony, desk.factors)
+    seen = found.decision.entry is Entry.PROVE and credit.credited(request, desk.settings, ceremony) is not None
     sees = _told(found, seen)
-    if not seen and (asked or found.decision.entry is Entry.ENROL):
+    if not seen and found.decision.entry in (Entry.PROVE, Entry.ENROL):
         sees = yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony))
     yield from show(
         kind="explained",
@@ -132,12 +129,15 @@ def _tried(desk: Desk, found: Assessment) -> Iterator[Rule]:
     yield desk.settings.policy
 
 
-def _methods(ceremony: Ceremony, factors: Iterable[Factor]) -> dict[str, str]:
+def _methods(ceremony: Ceremony, factors: Mapping[str, Factor]) -> dict[str, str]:
     """How each method stands. Codes that follow each other are asked for until the tries are spent: that is the end."""
-    runs = [(device, list(group)) for device, group in groupby(factors, key=is_device)]
+    listed = [factors[name] for name in ceremony.place.rule.methods]
+    runs = [(device, list(group)) for device, group in groupby(listed, key=is_device)]
     codes = next((number for number, (device, _) in enumerate(runs) if not device), len(runs))
     stands = {factor.name: _stands(ceremony, factor) for _, run in runs[: codes + 1] for factor in run}
-    return stands | {factor.name: BEHIND for _, run in runs[codes + 1 :] for factor in run}
+    stands |= {factor.name: BEHIND for _, run in runs[codes + 1 :] for factor in run}
+    ticket = tickets.asked(ceremony, codes=codes < len(runs))
+    return stands | ({TICKET: _stands(ceremony, factors[TICKET])} if ticket else {})
 
 
 def _stands(ceremony: Ceremony, factor: Factor) -> str:
