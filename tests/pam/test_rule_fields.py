@@ -1,21 +1,24 @@
 """Every field of a rule, by service and engine: what changes where it holds, and where it just does not.
 
-A field is a key of FIELDS, and what it does one or more cases of settings and logins. The two that need a security key
-are in tests/e2e/test_rule_fields_of_keys.py.
+A field is a key of FIELDS, and what it does one or more cases of settings and logins. Those that need a security key
+or a real sshd are ELSEWHERE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hosts import Host, Login, Scene
 from machine import Machine
 from people import Person, Town
+from seats import Seats
 
 from pam_mfa.rules import MATCH_KEYS, TERM_KEYS
 
+TESTS = Path(__file__).resolve().parents[1]
 CODE = "Verification code: "
 WAITING = "Too many wrong answers: totp counts again in "
 THREE = ["000000"] * 3
@@ -23,9 +26,14 @@ ASKED = "MAXTRIES"  # three wrong answers
 BY = "IGNORE"  # let by
 IN = "SUCCESS"
 OUT = "AUTH_ERR"  # refused without a question
-KEYED = {"user_verification", "local_key"}
-# What is read and does nothing yet; whoever makes it act gives it its cases.
-YET_TO_COME = {"logins_left", "enrol_at_login", "help", "credit_ssh_keys", "lease"}
+# Fields with a test of their own below tests/.
+ELSEWHERE = {
+    "user_verification": "e2e/test_rule_fields_of_keys.py",
+    "local_key": "e2e/test_rule_fields_of_keys.py",
+    "credit_ssh_keys": "e2e/test_ssh_keys.py",
+}
+CALL = "Call the help desk: 0800 123"
+SUDO = {"service": "sudo", "tty": "pts/3", "ruser": "alice"}
 
 Answer = str | Callable[[Mapping[str, Person]], str]
 
@@ -55,10 +63,15 @@ class Try:
 
 @dataclass
 class Case:
-    """Settings, and logins one after the other."""
+    """Settings, and logins one after the other.
+
+    Args:
+        seated: the host is in a session of alice's at the machine; else nothing is known of where it is.
+    """
 
     settings: str
     tries: list[Try]
+    seated: bool = False
 
 
 def right(user: str) -> Answer:
@@ -202,6 +215,62 @@ FIELDS: dict[str, dict[str, Case]] = {
             of("enrol_by = 2099-12-31\nfirst_factor = 'none'", "carol"), [Try("carol", BY, told="")]
         ),
     },
+    "logins_left": {
+        "a number": Case(
+            of("logins_left = 2", "carol", "alice", "unknown"),
+            [
+                Try("carol", BY, told="1 login is left", reason="logins_left"),
+                Try("carol", BY, told="this is the last login"),
+                Try("carol", ASKED, told="", reason="unenrolled"),
+                Try("alice", ASKED),
+                Try("unknown", ASKED),
+                Try("root", ASKED),
+            ],
+        ),
+        "as long as the day allows": Case(
+            "[policy]\nlogins_left = 9\n" + of("enrol_by = 2020-12-31", "carol"),
+            [Try("carol", ASKED), Try("root", BY, told="8 logins are left")],
+        ),
+    },
+    "enrol_at_login": {
+        "true": Case(
+            of("enrol_at_login = true", "carol", "alice", "unknown"),
+            [
+                Try("carol", ASKED, told="A second factor is needed here", reason="not_enrolled"),
+                Try("alice", ASKED, told="", prompt=CODE),
+                Try("unknown", ASKED, told="", prompt=CODE),
+            ],
+        ),
+        "nothing proven before": Case(
+            of("enrol_at_login = true\nfirst_factor = 'none'", "carol"), [Try("carol", ASKED, told="", prompt=CODE)]
+        ),
+    },
+    "help": {
+        "a sentence": Case(
+            of(f"help = '{CALL}'", "carol", "alice", "unknown"),
+            [Try("carol", ASKED, told=CALL), Try("alice", ASKED, told=""), Try("unknown", ASKED, told="")],
+        ),
+        "nothing proven before": Case(
+            of(f"help = '{CALL}'\nfirst_factor = 'none'", "carol"), [Try("carol", ASKED, told="")]
+        ),
+    },
+    "lease": {
+        "of the rule": Case(
+            of("lease = '10m'", "alice"),
+            [
+                Try("alice", ASKED, items=SUDO),
+                Try("alice", IN, [right("alice")], SUDO),
+                Try("alice", BY, items=SUDO, reason="lease"),
+                Try("alice", ASKED, items={**SUDO, "tty": "pts/4"}),
+            ],
+            seated=True,
+        ),
+        "inherited by none": Case(
+            "[policy]\nlease = '10m'\n[[rule]]\nusers = ['alice']",
+            [Try("alice", IN, [right("alice")], SUDO), Try("alice", ASKED, items=SUDO)],
+            seated=True,
+        ),
+    },
     "subject": {
         "caller": Case(
             of("subject = 'caller'", "bob"),
@@ -240,9 +309,10 @@ CASES = [(key, name) for key, cases in FIELDS.items() for name in cases]
 
 
 def test_every_field_has_its_cases() -> None:
-    assert {*FIELDS} | KEYED | YET_TO_COME == {*MATCH_KEYS, *TERM_KEYS}
-    assert not {*FIELDS} & YET_TO_COME
+    assert {*FIELDS, *ELSEWHERE} == {*MATCH_KEYS, *TERM_KEYS}
     assert all(FIELDS.values())
+    for key, path in ELSEWHERE.items():
+        assert key in (TESTS / path).read_text()
 
 
 @pytest.mark.parametrize(("key", "name"), CASES, ids=[f"{key}: {name}" for key, name in CASES])
@@ -250,6 +320,10 @@ def test_a_field(scene: Scene, key: str, name: str) -> None:
     case = FIELDS[key][name]
     scene.configure(case.settings)
     scene.machine.run(["/bin/sh", "-c", "groupadd -f staff && usermod --append --groups staff alice"])
+    scene.machine.write("/etc/pam.d/sudo", scene.machine.read("/etc/pam.d/mfa"))
+    if case.seated:
+        seats = Seats(scene.machine)
+        seats.put(scene.host.pid, seats.open("1", "alice", seat="seat0"))
     for one in case.tries:
         answers = [answer if isinstance(answer, str) else answer(scene.people) for answer in one.answers]
         login = scene.login(one.user, *answers, **one.items)
