@@ -17,7 +17,7 @@ from .rules import UserVerification
 from .store.base import Credential, Noted
 
 if TYPE_CHECKING:
-    from .login import Request
+    from .assessment import Request
 
 SSHD = "sshd"
 # How the method stands, for `pam-mfa explain`.

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import first
+from .assessment import Request, find_rule, place, start
 from .config import FirstEnrolment, Settings
 from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
 from .errors import ChangedMeanwhile, RefusedError
 from .factors import enrolled_by_users, methods
-from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import Request, find_rule, is_device, place, prove, start
+from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, is_device
+from .login import prove
 from .notices import naming
 from .outcome import Proof
 from .rules import Rule, UserVerification

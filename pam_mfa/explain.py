@@ -11,12 +11,13 @@ from itertools import groupby
 from typing import Any
 
 from . import credit, notices, tickets
+from .assessment import Assessment, Request, assess
 from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
 from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
-from .factors.base import Ceremony, Factor
-from .login import Assessment, Request, assess, begin, hears, is_device, notice, proven
+from .factors.base import Ceremony, Factor, is_device
+from .login import begin, hears, notice, proven
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions

@@ -25,7 +25,7 @@ from .structure import replace
 from .throttle import Instant
 
 if TYPE_CHECKING:
-    from .login import Assessment, Request
+    from .assessment import Assessment, Request
 
 SSHD = "sshd"
 KINDS = {"sudo-i": "sudo", "su-l": "su"}  # all other services are a kind by themselves

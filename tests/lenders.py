@@ -10,8 +10,9 @@ from keyflows import enrolled
 from softkey import SoftKey
 from stores import SEALER, enrol
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.origin import Facts
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import Match, Rule

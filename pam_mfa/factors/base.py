@@ -124,6 +124,11 @@ class DeviceFactor(Factor, Protocol):
         """Flow to a proof, or None: skipped, declined, timed out, wrong. Uses `settle` to count and record."""
 
 
+def is_device(factor: Factor) -> bool:
+    """Whether a factor is a DeviceFactor."""
+    return hasattr(factor, "prove")
+
+
 @structure
 class Enrolment:
     """A credential about to be made.

@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import partial
 
 from .. import wire
+from ..assessment import Request
 from ..audit import Record
 from ..conversation import Aborted, About, Alert, Commit, Event, Expired, Show, Shown, Want
 from ..errors import PamMfaError, ProtocolError, TooManyLogins
-from ..login import Request, login
+from ..login import login
 from ..outcome import Outcome, Verdict
 from ..store.base import Announce
 from ..structure import replace

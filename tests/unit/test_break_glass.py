@@ -23,6 +23,7 @@ from flows import (
 )
 
 from pam_mfa import break_glass
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Aborted, Alert, BreakGlass, Expired, GlassBroken, HangUp, Shown
 from pam_mfa.enroll import Caller, Desk, enroll
@@ -37,7 +38,7 @@ from pam_mfa.errors import (
     StoreSealed,
 )
 from pam_mfa.factors.code import PROMPT, REFUSED
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of

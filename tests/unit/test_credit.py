@@ -10,13 +10,14 @@ from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, c
 from key_files import POINT
 from ssh_keys import KINDS, authinfo, blob, certificate, held
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import About
 from pam_mfa.credit import credited, stands
 from pam_mfa.errors import StoreError
 from pam_mfa.factors.base import Ceremony, Place
 from pam_mfa.factors.ssh_public import ECDSA
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled, UserVerification
 from pam_mfa.store.base import Account, Attempt, Credential, Noted

@@ -16,12 +16,13 @@ from newcomers import from_app
 from softkey import SoftKey
 from ssh_keys import authinfo, blob, held, shown
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.conversation import About, Ask, AskSecret, Expired, Tell, Warn
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import RefusedError
 from pam_mfa.explain import explain
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
 from pam_mfa.rollout import NEEDED

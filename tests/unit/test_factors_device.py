@@ -21,6 +21,7 @@ from flows import (
     wrong_for,
 )
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
@@ -36,7 +37,7 @@ from pam_mfa.conversation import (
 )
 from pam_mfa.errors import AbortedError, ProtocolError
 from pam_mfa.factors.base import Ceremony
-from pam_mfa.login import Request, login, prove
+from pam_mfa.login import login, prove
 from pam_mfa.outcome import Outcome, Proof, Verdict
 from pam_mfa.rules import Rule
 from pam_mfa.store.base import DECOY_UID, Account

@@ -12,11 +12,12 @@ from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, code_at
 from lenders import BOBS, HERE, KEY, OFFICE, PHONE, SSH, SUDO, TEN, Scene
 from stores import discard, make
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Locate, Read
 from pam_mfa.errors import LookupFailed
 from pam_mfa.lease import kind
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.origin import UNKNOWN
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, UserVerification

@@ -13,13 +13,14 @@ from flows import ALICE, BOB, CODES, FACTORS, SESSION, Clock, World, code_at
 from lenders import BLUE, BOBS, HERE, OFFICE, PHONE, SPARE, SSH, SUDO, TABLET, TEN, Scene
 from stores import discard, do, make, raw
 
+from pam_mfa.assessment import Assessment, Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import Steps
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import NameMismatch, RefusedError, StoreError
 from pam_mfa.lease import hint, holds, lending
 from pam_mfa.leases import end_leases, list_leases
-from pam_mfa.login import Assessment, Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Decision, Entry, Facts as About
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled

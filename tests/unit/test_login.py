@@ -29,6 +29,7 @@ from flows import (
 )
 from newcomers import from_app
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
@@ -46,7 +47,7 @@ from pam_mfa.conversation import (
     Skipped,
 )
 from pam_mfa.errors import LookupFailed, NameMismatch, PamMfaError, StoreCorrupt, StoreError, StoreMissing, StoreSealed
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of

@@ -29,11 +29,12 @@ from flows import (
 from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa import notices
+from pam_mfa.assessment import Request
 from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.conversation import Aborted, Tell
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import AbortedError, PamMfaError, RefusedError, StoreCorrupt, StoreError
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
 from pam_mfa.service.manage import RECORDED, VERBS

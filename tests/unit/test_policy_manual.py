@@ -12,12 +12,13 @@ from keyflows import enrolled
 from newcomers import from_app
 from softkey import SoftKey
 
+from pam_mfa.assessment import Request
 from pam_mfa.cli.main import cli
 from pam_mfa.cli.review import review
 from pam_mfa.config import parse
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.explain import explain
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import PAM_CODE
 from pam_mfa.policy import PUBLIC_KEY
 from pam_mfa.rules import MATCH_KEYS, TERM_KEYS

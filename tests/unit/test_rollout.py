@@ -12,9 +12,10 @@ import pyotp
 import pytest
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, ticket, totp
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.conversation import Aborted, Ask, Commit, Committed, Show, Warn
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.origin import UNKNOWN, Facts
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Decision, Entry, decide

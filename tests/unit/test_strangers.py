@@ -11,9 +11,10 @@ import pytest
 from flows import ALICE, FACTORS, SESSION, Clock, Response, World, code_at, recovery, totp, wrong_for
 from stores import SEALER, discard, do, enrol, make
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.factors.base import CodeFactor
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.rules import FirstFactor, Rule
 from pam_mfa.store.base import DECOY_UID, Attempt, Credential, Remove, Use
 from pam_mfa.store.sqlite import SqliteStore

@@ -29,6 +29,7 @@ from flows import (
 )
 from stores import SEALER, discard, do, enrol, make
 
+from pam_mfa.assessment import Request
 from pam_mfa.cli.settings_file import check
 from pam_mfa.config import Settings, parse
 from pam_mfa.conversation import Skipped
@@ -36,7 +37,7 @@ from pam_mfa.errors import ConfigError, RefusedError, StoreError
 from pam_mfa.factors import methods
 from pam_mfa.factors.base import Ceremony, Enrolment
 from pam_mfa.factors.ticket import LENGTH, LONGEST, SHORTEST, Ticket, over, usable
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
 from pam_mfa.service.ground import Base

@@ -9,11 +9,12 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account
 from keyflows import PHONE, PLACE, enrolled, run
 from softkey import SoftKey
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Expired, Skipped, Wait
 from pam_mfa.devices.base import Assert, Asserted, Failed, Failure, Idle, Strange, Touch, Transport
 from pam_mfa.factors.base import Ceremony
-from pam_mfa.login import Request, login, prove
+from pam_mfa.login import login, prove
 from pam_mfa.outcome import Verdict
 from pam_mfa.rules import FirstFactor, LocalKey, Rule
 from pam_mfa.store.base import Account
