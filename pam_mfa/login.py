@@ -29,10 +29,7 @@ from .throttle import Instant
 def login(
     request: Request, settings: Settings | None, factors: Mapping[str, Factor], now: Callable[[], Instant]
 ) -> Steps[Verdict]:
-    """Flow of one login; without settings break-glass alone lets in.
-
-    Returns its verdict; raises PamMfaError where none can be reached.
-    """
+    """Flow of one login, without settings by break-glass alone. Raises PamMfaError where no verdict can be reached."""
     if not (yield from _peer_may_ask(request)):
         return Verdict(Outcome.DENIED, "peer_denied")
     if settings is None:
