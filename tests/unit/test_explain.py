@@ -173,7 +173,8 @@ def test_they_never_disagree(
     usable = [method for method, state in said["methods"].items() if state == "open"]
     right = {"totp": CODES.get(subject, ""), "recovery": "A" * 24, "ticket": "T" * 16}
     answers: list[Any] = [right[method] for method in usable if method in right][:1] * 3 or [""] * 4
-    answers = [from_app, ""] if said["entry"] == "enrol" else answers
+    if said["entry"] == "enrol":
+        answers = [*["T" * 16][: settings.first_enrolment is FirstEnrolment.TICKET], from_app, ""]
     signs = "fido2" in usable
     device = [KEY.holds, KEY.touch, KEY.sign if signs else Expired(), Expired(), Expired()]
     verdict, real = step(settings, asks, make, answers, device)
@@ -270,6 +271,14 @@ def test_a_ticket_is_shown_where_it_is_asked_for() -> None:
     ):
         last = explained(World(Memory(account(BLUE, given_out))), Settings(rule))
         assert (last["methods"].get("ticket"), last["sees"]) == (state, sees)
+
+
+def test_a_ticket_comes_before_the_enrolment_that_it_pays_for() -> None:
+    settings = Settings(Rule(enrol_at_login=True), first_enrolment=FirstEnrolment.TICKET)
+    last = explained(World(Memory(account(TICKET))), settings)
+    assert (last["entry"], last["methods"]["ticket"], last["sees"]) == ("enrol", "open", "Verification code: ")
+    last = explained(World(Memory(account(SPENT))), settings)
+    assert (last["entry"], last["methods"].get("ticket"), last["sees"]) == ("prove", None, "Verification code: ")
 
 
 HEARD = "Second factor: all that was enrolled removed by root, 1970-01-01 00:00 UTC"
