@@ -324,6 +324,13 @@ def test_a_key_that_sshd_has_seen(key: dict[str, Any], state: str, sees: str, co
     assert ("ssh-key" in asked["methods"], asked["sees"]) == (False, "Verification code: ")
 
 
+@pytest.mark.parametrize(("exempt", "code"), [(False, "PAM_SUCCESS"), (True, "PAM_IGNORE")])
+def test_a_key_that_is_all_there_is(exempt: bool, code: str) -> None:
+    settings = Settings(Rule(credit_ssh_keys=True, exempt=exempt), sshd_touch_required=True)
+    last = explained(World(Memory(account(LAPTOP))), settings, service="sshd", ssh_key=shown(blob()))
+    assert (last["sees"], last["code"]) == ("", code)
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [
