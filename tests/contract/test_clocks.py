@@ -33,6 +33,8 @@ class Watched:
         """Whether one answer opens; else the login is given up."""
         one = self._door.call().hello("alice", ALICE).answer(code)
         kind, _ = one.next()
+        while kind in (Type.TELL, Type.WARN):
+            kind, _ = one.next()
         if kind is not Type.RESULT:
             one.send(Type.ABORT)
         return one.outcome is Outcome.GRANTED
