@@ -274,5 +274,5 @@ def test_nobody_enrols_one(store: SqliteStore, peer: int) -> None:
     enrol(store, PHONE)
     args = {"factor": "ticket", "valid": 3600}
     message = refused(lambda: World(store, [code_at(PHONE, Clock()())]).run(enroll(desk(peer), args)))
-    assert message == "invalid: choose a factor: fido2, smartcard, totp, recovery"
+    assert message == "invalid: choose a factor: fido2, smartcard, totp, recovery, ssh-key"
     assert alice(store).credentials == (PHONE,)

@@ -18,6 +18,7 @@ from pam_mfa import credentials, importing
 from pam_mfa.config import Settings, parse
 from pam_mfa.enroll import MAX_CREDENTIALS, NOTHING_TO_ASK, Caller, Desk, enroll
 from pam_mfa.errors import ConfigError, RefusedError
+from pam_mfa.factors import methods
 from pam_mfa.factors.ssh_key import REFUSALS, Material, fingerprint
 from pam_mfa.factors.ssh_public import ECDSA
 from pam_mfa.store.base import Account, Credential, Enrol, FindAccount
@@ -160,7 +161,7 @@ def test_it_is_renamed_and_removed(store: SqliteStore) -> None:
 
 def test_no_rule_lists_it() -> None:
     with pytest.raises(ConfigError, match="method"):
-        parse("[policy]\nmethods = ['totp', 'ssh-key']", FACTORS)
+        parse("[policy]\nmethods = ['totp', 'ssh-key']", methods(FACTORS))
 
 
 # ---------------------------------------------------------------------------------------------- taken over

@@ -199,7 +199,6 @@ def test_the_policy_contradicts_itself_too() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("first_enrolment = 'ticket'\n[policy]\nenrol_at_login = true", 'first_enrolment = "ticket"'),
         ("[policy]\nenrol_at_login = true\nmethods = ['fido2']", 'no "totp"'),
         ("[policy]\nlogins_left = 2\nunenrolled = 'allow'", "so logins_left"),
     ],
