@@ -1,4 +1,4 @@
-"""People who are enrolled by a login itself: what they read in its prompts."""
+"""People without a credential: their logins, stepped, and what they read in the prompts of one that enrols them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,36 @@ import re
 from typing import Any
 
 import pyotp
-from flows import Clock
+from flows import ALICE, FACTORS, SESSION, Clock, World
 from hosts import Login, Scene
 from people import Person, Token, step_now
 
+from pam_mfa.assessment import Request
+from pam_mfa.config import Settings
+from pam_mfa.login import login
+from pam_mfa.outcome import Verdict
+from pam_mfa.service.transaction import verdict_of
+
+CALL = "Call the help desk: 0800 123"
 SHOWN = "Code that the app shows now: "
 ENTER = "Press Enter to go on: "
 NEEDED = "A second factor is needed here, and you have none yet. Add this account to an authenticator app:"
 RECOVERY = re.compile(r"\b(?:[0-9A-HJKMNP-TV-Z]{4}-){5}[0-9A-HJKMNP-TV-Z]{4}\b")
+
+
+def request(**items: Any) -> Request:
+    """What alice's sudo asks for, but for what is named."""
+    return Request(**{"session": SESSION, "peer_uid": 0, "service": "sudo", "user": "alice", "uid": ALICE, **items})
+
+
+def run(world: World, settings: Settings, asks: Request | None = None) -> Verdict:
+    """A login to its verdict, as the service would give it."""
+    try:
+        return world.run(login(asks or request(), settings, FACTORS, Clock()))
+    except Exception as problem:
+        if isinstance(problem, AssertionError):
+            raise
+        return verdict_of(problem)
 
 
 def take_secret(person: Person, prompt: str) -> str:
