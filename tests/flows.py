@@ -19,9 +19,6 @@ from pam_mfa.conversation import (
     CheckPath,
     Commit,
     Committed,
-    DeviceGone,
-    DeviceReply,
-    DeviceTouch,
     Event,
     Expired,
     Found,
@@ -34,25 +31,20 @@ from pam_mfa.conversation import (
     Read,
     Show,
     Shown,
-    Skipped,
     Steps,
     Tell,
     Wait,
     Want,
     Warn,
-    expect,
 )
 from pam_mfa.devices.base import Choose, Pin, Release, Use as UseCard
 from pam_mfa.errors import ChangedMeanwhile, NameMismatch, StoreError
 from pam_mfa.factors import registry
-from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.origin import UNKNOWN
-from pam_mfa.outcome import Proof
 from pam_mfa.store.base import (
     DECOY_UID,
     Account,
-    Advance,
     Announce,
     Attempt,
     Burn,
@@ -253,47 +245,6 @@ def account(*credentials: Credential, failures: int = 0, last: Instant | None = 
     user = credentials[0].user if credentials else "alice"
     tallies = {c.factor: Tally(failures, last) for c in credentials}
     return Account(uid, user, credentials, tallies)
-
-
-class Key:
-    """A device factor as part 2 will bring them: it waits, cues, verifies, settles; here by script."""
-
-    name = "key"
-
-    def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
-        """Flow: wait for the device, ask for its touch, believe the reply that is its credential's material."""
-        compared = comparable(ceremony, self.name)
-        event = yield Wait(("assert", ceremony.session), 30.0, skippable=True)
-        while isinstance(event, DeviceTouch):
-            expect((yield Tell("Touch your security key", skippable=True)), Shown)
-            event = yield Wait(None, 30.0, skippable=True)
-        if isinstance(event, Skipped | Expired | DeviceGone):
-            return None
-        reply = expect(event, DeviceReply).reply
-        ceremony.tries -= 1
-        own = ceremony.account.of(self.name) if compared else ()
-        matched = next(((c, Advance(c.id, c.mark + 1)) for c in own if c.material == reply), None)
-        return (yield from settle(ceremony, self.name, compared, matched))
-
-    def enrol(self, enrolment: Enrolment) -> Steps[Made]:
-        """Flow: take what the device says."""
-        reply = expect((yield Wait(("make", enrolment.id), 30.0)), DeviceReply).reply
-        assert isinstance(reply, bytes)
-        return Made(enrolment.credential(self.name, reply))
-
-    def details(self, credential: Credential) -> Mapping[str, Any]:
-        return {}
-
-    def ceiling(self, credential: Credential, now: Instant) -> int | None:
-        return None
-
-
-def key(uid: int = ALICE, user: str = "alice") -> Credential:
-    """An enrolled device."""
-    return Credential("0de1ce" + "0" * 26, uid, user, "key", "blue key", b"a signature")
-
-
-FACTORS_AND_KEY: Mapping[str, Factor] = {**FACTORS, "key": Key()}
 
 
 @dataclass

@@ -6,21 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from flows import (
-    ALICE,
-    BOB,
-    FACTORS_AND_KEY,
-    SESSION,
-    Clock,
-    Key,
-    Memory,
-    World,
-    account,
-    code_at,
-    key,
-    totp,
-    wrong_for,
-)
+from deviceflows import FACTORS_AND_KEY, Key, key
+from flows import ALICE, BOB, SESSION, Clock, Memory, World, account, code_at, totp, wrong_for
 
 from pam_mfa import break_glass
 from pam_mfa.assessment import Request

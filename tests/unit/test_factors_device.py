@@ -5,21 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from flows import (
-    ALICE,
-    CODES,
-    FACTORS_AND_KEY,
-    SESSION,
-    Clock,
-    Memory,
-    World,
-    account,
-    code_at,
-    key,
-    recovery,
-    totp,
-    wrong_for,
-)
+from deviceflows import FACTORS_AND_KEY, key
+from flows import ALICE, CODES, SESSION, Clock, Memory, World, account, code_at, recovery, totp, wrong_for
 
 from pam_mfa.assessment import Request
 from pam_mfa.config import Settings

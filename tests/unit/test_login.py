@@ -8,12 +8,12 @@ from datetime import date
 from typing import Any
 
 import pytest
+from deviceflows import FACTORS_AND_KEY, key
 from flows import (
     ALICE,
     BOB,
     CODES,
     FACTORS,
-    FACTORS_AND_KEY,
     NOBODY,
     SESSION,
     Clock,
@@ -22,7 +22,6 @@ from flows import (
     World,
     account,
     code_at,
-    key,
     recovery,
     totp,
     wrong_for,

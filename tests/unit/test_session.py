@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 import pytest
-from flows import ALICE, FACTORS_AND_KEY, Memory, account, key
+from deviceflows import FACTORS_AND_KEY, key
+from flows import ALICE, Memory, account
 from peers import (
     PHONE,
     RIGHT,

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deviceflows import FACTORS_AND_KEY, key
 from flows import (
     ALICE,
     BOB,
     BOOT,
     FACTORS,
-    FACTORS_AND_KEY,
     SESSION,
     Clock,
     Memory,
     World,
     account,
     code_at,
-    key,
     mac,
     recovery,
     ticket,
