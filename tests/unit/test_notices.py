@@ -26,6 +26,7 @@ from flows import (
     totp,
     wrong_for,
 )
+from peers import COSE
 from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa import notices
@@ -46,11 +47,6 @@ PHONE, SHEET = totp(), recovery()
 NOW = Clock()()
 WHEN = "2023-11-14 22:13 UTC"
 RIGHT, WRONG = code_at(PHONE, NOW), wrong_for(PHONE, NOW)
-POINT = (
-    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
-)  # the generator of P-256
-COSE = bytes.fromhex(f"a5010203262001215820{POINT[:64]}225820{POINT[64:]}")
 KEYS = [
     {
         "rp_id": "pam://host", "credential_id": b64encode(name).decode(), "public_key": b64encode(COSE).decode(),
