@@ -101,7 +101,7 @@ def test_the_story(site: SiteMachine, laptop: Laptop) -> None:
     path = laptop.make()
     laptop.authorize(laptop.public(path))
     start(site)
-    with site.terminals.story(f"ssh-key-{site.side}"):
+    with site.terminals.story("ssh-key" if site.side == "service" else "ssh-key-by-root"):
         enrol(site, path, "--name", "laptop").ends_with(0)
         shown_list(site, None)
         laptop.ssh().ends_with(0)
