@@ -21,7 +21,6 @@ from stores import SEALER, discard, enrol, make
 from pam_mfa import wire
 from pam_mfa.audit import Fields, Log
 from pam_mfa.config import Settings
-from pam_mfa.engine import EngineLink, drive
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import Match, Rule
@@ -29,6 +28,7 @@ from pam_mfa.service import system
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.service.loop import KINDS, LoopBackend, Server
 from pam_mfa.service.session import Ground
+from pam_mfa.service.single import EngineLink, drive
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.writer import Writer
 from pam_mfa.structure import replace

@@ -81,6 +81,13 @@ class Base:
         }
 
 
+def remember(base: Base, store: Store) -> None:
+    """Remember good settings: what was in force last is what a broken file falls back to, with or without a service."""
+    with suppress(StoreError):  # a login without a store ends as it must, and says why
+        if keep := base.keep(store):
+            store.apply([keep])
+
+
 def take_key() -> Sealer:
     """Read the seal key from the descriptor that the C part left open, and close it.
 
