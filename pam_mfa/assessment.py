@@ -14,11 +14,11 @@ from .conversation import Locate, Located, LookedUp, LookUp, Steps, expect, read
 from .errors import LookupFailed
 from .factors.base import Factor, Place, is_device
 from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
-from .policy import Decision, Entry, Facts, Missing, choose, decide, may_use
+from .policy import TOTP, Decision, Entry, Facts, Missing, choose, decide, may_use
 from .rules import LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
 from .structure import replace, structure
-from .throttle import Instant
+from .throttle import Instant, Standing, Tally, standing
 
 if TYPE_CHECKING:
     from .first import Start
@@ -105,7 +105,8 @@ def _may_enrol(
     from . import first
 
     permitted = first.may_enrol_first(settings.first_enrolment, rule.first_factor, tickets.held(account, now))
-    if request.peer_uid != 0 or account.user != request.user or not permitted:
+    waits = standing(account.tallies.get(TOTP, Tally()), now) is not Standing.OPEN  # of an app that it had
+    if request.peer_uid != 0 or account.user != request.user or waits or not permitted:
         return False
     if not (settings.enrol_from.networks or settings.enrol_from.services):
         return True

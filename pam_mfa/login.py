@@ -35,13 +35,13 @@ def login(
     if settings is None:
         return (yield from _undecided(request, now, ConfigError(["no usable settings"])))
     try:
-        found = yield from assess(request, settings, now)
+        found = yield from _counted((yield from assess(request, settings, now)))
     except (StoreError, LookupFailed) as problem:
         return (yield from _undecided(request, now, problem))
     if found.user != request.user:
         expect((yield About(found.uid, found.user)), Shown)
     if found.decision.entry is Entry.EXEMPT:
-        return (yield from _let_by((yield from _counted(found)), now))
+        return (yield from _let_by(found, now))
     if found.decision.entry is Entry.REFUSE:
         return Verdict(Outcome.DENIED, found.decision.reason)
     ceremony = yield from begin(request, settings, factors, now, found)

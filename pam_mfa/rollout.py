@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from .config import FirstEnrolment, Settings
 from .conversation import Ask, AskSecret, Event, Show, Shown, Steps, Want, ask, commit, show, tell, warn
-from .errors import ChangedMeanwhile, RefusedError
+from .errors import ChangedMeanwhile, RefusedError, StoreError
 from .factors.base import Ceremony, Enrolment, Factor, Made, settle
 from .notices import naming
 from .outcome import Proof
 from .policy import TOTP, Decision
-from .store.base import Advance, Announce, Enrol, Grace, Notice
+from .store.base import TICKET, Advance, Announce, Enrol, Grace, Notice
 from .structure import replace
 from .tickets import prove_ticket
 
@@ -70,8 +70,9 @@ def enrol(ceremony: Ceremony, factors: Mapping[str, Factor], settings: Settings)
     proven = None
     if settings.first_enrolment is FirstEnrolment.TICKET:
         proven = yield from prove_ticket(ceremony, factors)
-        if proven is None:
-            return None
+        if proven is None or proven.factor != TICKET:  # a break-glass code opens one login, and enrols nothing
+            return proven
+        yield from show(kind="proven", id=proven.credential, factor=proven.factor, label=proven.label)
     yield from tell(NEEDED)
     return (yield from _enrol(ceremony, factors, settings.issuer, proven))
 
@@ -86,7 +87,12 @@ def _enrol(
         ceremony.tries, ceremony.reason = 0, "not_enrolled"
         return before
     codes = yield from factors["recovery"].enrol(_enrolment(ceremony, RECOVERY_LABEL, issuer))
-    yield from _store(ceremony, made, codes)
+    try:
+        yield from _store(ceremony, made, codes)
+    except StoreError:
+        if before is None:
+            raise
+        return before  # a full disk has not taken the ticket's worth
     # Its time step is used up only now, by the attempt that makes the proof: each code opens one login.
     step = Advance(made.credential.id, made.credential.mark)
     proof = yield from settle(ceremony, TOTP, True, (made.credential, step))

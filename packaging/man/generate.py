@@ -103,7 +103,7 @@ TERM_KEYS = {
                     "rules together; 0 switches an inherited number off.", "none"),
     "enrol_at_login": ("From then on they enrol an authenticator app in the login itself: totp has to be in methods, "
                        'and a first factor to be proven before. With first_enrolment = "password" that has to be '
-                       'first_factor = "stack"; with "ticket" nobody enrols so. enrol_from holds too.', "false"),
+                       'first_factor = "stack"; with "ticket" that code comes first. enrol_from holds too.', "false"),
     "help": ("What somebody is told who is refused for having no credential, after the last answer: for example whom "
              'to call. With first_factor = "none" nobody is.', "nothing"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '

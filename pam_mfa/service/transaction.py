@@ -88,8 +88,8 @@ class Transaction(Session):
         if isinstance(want, Alert):
             event, outcome = ("alert", None) if want.loud else ("attempt", Outcome.DENIED)
             self._note(event, outcome, want.reason, want.factor, want.credential, want.label)
-        elif isinstance(want, Show) and want.record["kind"] == "enrolled":
-            self._note("enroll", None, "enrolled", *map(want.record.__getitem__, ("factor", "id", "label")))
+        elif isinstance(want, Show) and want.record["kind"] in ("proven", "enrolled"):
+            self._note("enroll", None, want.record["kind"], *map(want.record.__getitem__, ("factor", "id", "label")))
         else:
             return super()._say(want)
         return Shown()

@@ -11,7 +11,8 @@ from newcomers import CALL, request, run
 
 from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
-from pam_mfa.conversation import Ask, Committed, Warn
+from pam_mfa.conversation import Ask, Committed, GlassBroken, Warn
+from pam_mfa.errors import StoreError
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Entry, decide
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled
@@ -26,6 +27,18 @@ CLOCK = Clock()
 
 def told(left: str) -> str:
     return f"Enrol a second factor with: pam-mfa enroll ({left}; from then on it is needed here)"
+
+
+def test_where_no_login_can_be_counted_break_glass_counts() -> None:
+    class Full(Memory):
+        def apply(self, batch: Any) -> Any:
+            raise StoreError("full")
+
+    taken = GlassBroken(0, "c0ffee00", "the safe")
+    settings = Settings(Rule(logins_left=3))
+    world = World(Full(), ["B" * 32], glass=lambda want: taken if want.digest else GlassBroken(1))
+    assert run(world, settings).factor == "break-glass"
+    assert run(World(Full()), settings).outcome is Outcome.UNAVAILABLE
 
 
 def test_a_number_of_logins_and_then_none() -> None:

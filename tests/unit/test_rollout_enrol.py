@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -14,19 +14,30 @@ from newcomers import CALL, request, run
 
 from pam_mfa.assessment import Request
 from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
-from pam_mfa.conversation import Aborted, Ask, Commit, Show, Warn
+from pam_mfa.conversation import Aborted, Ask, Commit, GlassBroken, Show, Warn
+from pam_mfa.errors import StoreError
 from pam_mfa.origin import UNKNOWN, Facts
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Decision, Entry, decide
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, Rule, Subject
-from pam_mfa.store.base import Announce, Credential, Enrol, Grace, Notice
+from pam_mfa.store.base import Account, Announce, Credential, Enrol, Grace, Notice, Operation
 from pam_mfa.structure import replace
+from pam_mfa.throttle import FREE, LIMIT, Tally
 
 CODE = "Verification code: "
 KEY = b"publickey ssh-ed25519 AAAA"
 CLOCK = Clock()
 ENROLS = Rule(enrol_at_login=True, help=CALL)
+
+
+class Full(Memory):
+    """A disk that takes what is in its place already, and nothing new."""
+
+    def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
+        if isinstance(batch[0][0], Announce | Grace):
+            raise StoreError("full")
+        return super().apply(batch)
 
 
 class Newcomer:
@@ -236,6 +247,37 @@ def test_who_proved_a_ticket_and_enrols_nothing_gets_in_by_it() -> None:
     alice = Newcomer("T" * 16, *["000000"] * 3, given=ticket())
     verdict = alice.run(TICKETS)
     assert (verdict.outcome, verdict.factor, alice.enrolled) == (Outcome.GRANTED, "ticket", [])
+
+
+def test_who_proved_a_ticket_gets_in_by_it_where_the_disk_is_full() -> None:
+    alice = Newcomer("T" * 16, lambda prompt: alice.app(prompt), given=ticket())
+    alice.world.store = alice.store = Full(account(ticket()))
+    verdict = alice.run(TICKETS)
+    assert (verdict.outcome, verdict.factor, alice.enrolled) == (Outcome.GRANTED, "ticket", [])
+    alice = Newcomer()
+    alice.world.store = Full()
+    assert alice.run().outcome is Outcome.UNAVAILABLE
+
+
+def test_the_log_names_the_ticket_that_paid() -> None:
+    alice = Newcomer("T" * 16, lambda prompt: alice.app(prompt), "", given=ticket())
+    alice.run(TICKETS)
+    shown = [(want.record["kind"], want.record["factor"]) for want in alice.world.wants if isinstance(want, Show)]
+    assert shown == [("proven", "ticket"), ("enrolled", "totp"), ("enrolled", "recovery")]
+
+
+def test_a_break_glass_code_opens_one_login_and_enrols_nothing() -> None:
+    taken = GlassBroken(0, "c0ffee00", "the safe")
+    alice = Newcomer("B" * 32, given=ticket(), glass=lambda want: taken if want.digest else GlassBroken(1))
+    verdict = alice.run(TICKETS)
+    assert (verdict.outcome, verdict.factor, alice.enrolled) == (Outcome.GRANTED, "break-glass", [])
+
+
+@pytest.mark.parametrize("failures", [FREE + 1, LIMIT])
+def test_an_app_that_still_waits_or_is_locked_is_none_to_enrol(failures: int) -> None:
+    alice = Newcomer(*["000000"] * 3)
+    alice.store.accounts[ALICE] = Account(ALICE, "alice", (), {"totp": Tally(failures, CLOCK())})
+    assert refuses(alice, Settings(ENROLS), request())
 
 
 def test_its_user_hears_of_it_at_the_next_login() -> None:
