@@ -79,7 +79,7 @@ def _rule(record: Record) -> None:
 
 
 def _explained(record: Record) -> None:
-    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value is not None)
+    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value not in (None, ""))
     show.line(f"It says: {terms}")
     if record["subject"] != record["user"]:
         show.line(f"Whose factor: {record['subject']}'s, who calls")
