@@ -16,9 +16,10 @@ from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.credentials import remove, rename
 from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
-from pam_mfa.store.base import Account, Attempt, FindAccount, ListAccounts
+from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
+from pam_mfa.throttle import FREE
 
 PHONE, HELD = totp(), ticket()
 CODE, WRONG = "T" * 16, "Z" * 16
@@ -76,6 +77,16 @@ def test_a_code_is_shown_once_it_is_stored_and_ends_the_one_before(store: Sqlite
     assert len(record["code"]) == 19
     assert alice(store).of("totp") == (PHONE,)
     assert [record["code"] not in repr(held), worlds[0].records[0]["code"] != record["code"]] == [True, True]
+
+
+@pytest.mark.parametrize("old", [HELD, replace(HELD, mark=1), replace(HELD, created=HELD.created - 3600)])
+def test_a_new_one_counts_at_once_whatever_was_typed_for_the_one_before(store: SqliteStore, old: Credential) -> None:
+    enrol(store, old)
+    for _ in range(FREE + 1):
+        do(store, Attempt(ALICE, "ticket", None, Clock()()))
+    root = World(store)
+    root.run(helpdesk.issue(desk(), ISSUE))
+    assert first(store, root.records[0]["code"]).asked == ["Verification code: "]
 
 
 @pytest.mark.parametrize(
