@@ -244,7 +244,10 @@ def test_who_has_nothing_else_is_not_enrolled() -> None:
 
 @pytest.mark.parametrize(
     ("failures", "words"),
-    [(FREE + 1, "ticket counts again in 30 s. "), (LIMIT, "ticket is locked until an administrator unlocks it. ")],
+    [
+        (FREE + 1, "one-time code counts again in 30 s. "),
+        (LIMIT, "one-time code is locked until an administrator unlocks it. "),
+    ],
 )
 def test_it_waits_like_any_other(failures: int, words: str) -> None:
     held = replace(account(HELD), tallies={"ticket": Tally(failures, NOW)})
