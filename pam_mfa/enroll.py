@@ -21,7 +21,7 @@ from .login import prove
 from .notices import naming
 from .outcome import Proof
 from .rules import Rule, UserVerification
-from .store.base import Account, Announce, Enrol, FindAccount, Notice, Operation
+from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
 from .structure import structure
 from .throttle import Instant
 from .tickets import prove_ticket
@@ -203,11 +203,16 @@ def _label(wanted: object, factor: str, account: Account) -> str:
     """A label of the user's choice, or the factor's name with a number. Raises RefusedError."""
     taken = {c.label for c in account.credentials} | {RECOVERY_LABEL}
     added = 1 if account.of("recovery") else 2
-    if len(account.credentials) + added > MAX_CREDENTIALS:
+    if crowded(account, added):
         raise RefusedError("invalid", "an account has at most 20 credentials: remove one first with pam-mfa remove")
     if wanted is None:
         return next(name for n in range(1, MAX_CREDENTIALS + 2) if (name := f"{factor} {n}") not in taken)
     return checked_label(wanted, taken)
+
+
+def crowded(account: Account, added: int) -> bool:
+    """Whether so many more are too many. A ticket, which nobody enrolled, takes nobody's place."""
+    return sum(c.factor != TICKET for c in account.credentials) + added > MAX_CREDENTIALS
 
 
 def checked_label(wanted: object, taken: set[str]) -> str:
