@@ -24,7 +24,7 @@ from .rules import Rule, UserVerification
 from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
 from .structure import structure
 from .throttle import Instant
-from .tickets import prove_ticket
+from .tickets import held, prove_ticket
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
@@ -152,7 +152,7 @@ def _from_there(desk: Desk) -> Steps[None]:
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
     enrolled = [name for name in methods(desk.factors) if account.of(name)]
-    if not enrolled:
+    if not enrolled and not held(account, desk.now()):
         raise RefusedError("refused", NOTHING_TO_ASK)
     ceremony = yield from _ceremony(desk, account, enrolled)
     proof = yield from prove(ceremony, enrolled, desk.factors)
@@ -167,8 +167,8 @@ def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
         raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
 
 
-def _ceremony(desk: Desk, account: Account, held: Iterable[str]) -> Steps[Ceremony]:
-    here = yield from _place(desk, [desk.factors[name] for name in held])
+def _ceremony(desk: Desk, account: Account, names: Iterable[str]) -> Steps[Ceremony]:
+    here = yield from _place(desk, [desk.factors[name] for name in names])
     return Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
 
 
@@ -176,11 +176,11 @@ def _is_callers(proof: Proof | None, desk: Desk) -> bool:
     return proof is not None and proof.session == desk.caller.session and proof.uid == desk.caller.uid
 
 
-def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
+def _place(desk: Desk, factors: Iterable[Factor]) -> Steps[Place]:
     """Sub-flow: where the caller is, which is a session of its own."""
     request, settings = _request(desk), desk.settings
     rule, facts = yield from find_rule(request, settings)
-    return (yield from place(request, settings, rule, held, facts.where))
+    return (yield from place(request, settings, rule, factors, facts.where))
 
 
 def _request(desk: Desk, service: str = SERVICE) -> Request:
