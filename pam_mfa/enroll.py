@@ -20,9 +20,9 @@ from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, i
 from .login import prove
 from .notices import naming
 from .outcome import Proof
-from .rules import Rule, UserVerification
+from .rules import FirstFactor, Rule, UserVerification
 from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
-from .structure import structure
+from .structure import replace as changed, structure
 from .throttle import Instant
 from .tickets import held, prove_ticket
 
@@ -177,9 +177,13 @@ def _is_callers(proof: Proof | None, desk: Desk) -> bool:
 
 
 def _place(desk: Desk, factors: Iterable[Factor]) -> Steps[Place]:
-    """Sub-flow: where the caller is, which is a session of its own."""
+    """Sub-flow: where the caller is, which is a session of its own.
+
+    The kernel has said who that is: whatever was proven before logins, from nobody here need be hidden what they have.
+    """
     request, settings = _request(desk), desk.settings
     rule, facts = yield from find_rule(request, settings)
+    rule = changed(rule, first_factor=FirstFactor.STACK)
     return (yield from place(request, settings, rule, factors, facts.where))
 
 

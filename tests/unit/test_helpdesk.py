@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deviceflows import FACTORS_AND_KEY, key
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, recovery, ticket, totp
 from peers import Held, Monotonic, Peer, manager
 from stores import SEALER, discard, do, enrol, make, raw
 
 from pam_mfa import helpdesk
 from pam_mfa.config import FirstEnrolment, Settings
+from pam_mfa.conversation import Skipped
 from pam_mfa.credentials import remove, rename
 from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
+from pam_mfa.rules import FirstFactor, Rule
 from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
@@ -258,6 +261,16 @@ def test_a_further_one_costs_a_proof_for_which_a_ticket_is_good(store: SqliteSto
     enrol(store, PHONE, HELD)
     assert "you already have" in refused(lambda: first(store, WRONG, WRONG, WRONG))
     assert first(store, CODE).told == ["One-time code used. Enrol with: pam-mfa enroll"]
+
+
+def test_who_has_a_key_alone_is_asked_for_it_behind_the_key(store: SqliteStore) -> None:
+    """The kernel says who sits at the desk: what a login tells no stranger is not hidden there."""
+    enrol(store, key(), HELD)
+    settings = Settings(policy=Rule(first_factor=FirstFactor.NONE))
+    world = World(store, [CODE], device=[Skipped()])
+    world.run(enroll(replace(desk(ALICE), settings=settings, factors=FACTORS_AND_KEY), {"factor": "recovery"}))
+    assert world.asked == ["Verification code: "]
+    assert len(alice(store).of("recovery")) == 1
 
 
 def test_who_began_with_another_ticket_does_not_end(store: SqliteStore) -> None:
