@@ -13,7 +13,7 @@ from typing import Any
 from . import first
 from .assessment import Request, find_rule, place, start
 from .config import FirstEnrolment, Settings
-from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
+from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show, tell
 from .errors import ChangedMeanwhile, RefusedError
 from .factors import enrolled_by_users, methods
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, is_device
@@ -33,6 +33,7 @@ SERVICE = "pam-mfa"  # whose rule holds for changes
 NO_TICKET = (
     "the first credential needs a one-time code from your administrator, who gets one by: sudo pam-mfa issue-code"
 )
+ASK_TICKET = "Now the one-time code from your administrator."
 NOTHING_TO_ASK = (
     "nothing was changed: it needs a proof, and an SSH key is all you have, which nobody can be asked for: "
     "an administrator can run pam-mfa enroll --user"
@@ -103,10 +104,11 @@ def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from permit(desk, account)
         return (yield from renew_recovery(desk, account))
     label = _label(args.get("label"), factor.name, account)
-    yield from permit(desk, account)
+    yield from _admit(desk, account)
     made = [(yield from factor.enrol(_enrolment(desk, account, label, args)))]
     if not account.of("recovery"):
         made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))))
+    yield from _pay(desk, account)
     yield from _store(desk, account, made)
 
 
@@ -130,6 +132,12 @@ def at_host(desk: Desk) -> Steps[None]:
 
 def permit(desk: Desk, account: Account) -> Steps[None]:
     """Sub-flow: the caller may change this account. Raises RefusedError."""
+    yield from _admit(desk, account)
+    yield from _pay(desk, account)
+
+
+def _admit(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the caller may change this account once `_pay` has taken what that costs. Raises RefusedError."""
     if desk.caller.peer_uid == 0:
         return
     if account.enrolled:
@@ -138,7 +146,19 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
     if desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
         yield from _prove_password(desk)
     elif desk.settings.first_enrolment is FirstEnrolment.TICKET:
+        _demand_ticket(desk, account)
+
+
+def _pay(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the ticket that a first credential costs, once nothing but storing it can fail. Raises RefusedError."""
+    costs = desk.settings.first_enrolment is FirstEnrolment.TICKET
+    if costs and not account.enrolled and desk.caller.peer_uid != 0:
         yield from _prove_ticket(desk, account)
+
+
+def _demand_ticket(desk: Desk, account: Account) -> None:
+    if not held(account, desk.now()):
+        raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
 
 
 def _from_there(desk: Desk) -> Steps[None]:
@@ -161,6 +181,8 @@ def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
 
 
 def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
+    _demand_ticket(desk, account)
+    yield from tell(ASK_TICKET)
     ceremony = yield from _ceremony(desk, account, ())
     proof = yield from prove_ticket(ceremony, desk.factors)
     if not _is_callers(proof, desk):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
 from deviceflows import FACTORS_AND_KEY, key
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, recovery, ticket, totp
@@ -16,7 +17,7 @@ from pam_mfa import helpdesk
 from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.conversation import Skipped
 from pam_mfa.credentials import remove, rename
-from pam_mfa.enroll import Caller, Desk, enroll
+from pam_mfa.enroll import ASK_TICKET, Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
 from pam_mfa.rules import FirstFactor, Rule
 from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
@@ -208,7 +209,7 @@ def first(store: SqliteStore, *answers: Any, costs: FirstEnrolment = FirstEnrolm
 def test_a_ticket_is_asked_for_and_used_up(store: SqliteStore) -> None:
     enrol(store, HELD)
     world = first(store, CODE)
-    assert (world.asked, world.told) == (["Verification code: "], ["One-time code used."])
+    assert (world.asked, world.told) == (["Verification code: "], [ASK_TICKET, "One-time code used."])
     assert alice(store).of("ticket")[0].mark == 1
     assert len(alice(store).of("recovery")) == 1
 
@@ -239,6 +240,64 @@ def test_a_wrong_one_enrols_nothing(store: SqliteStore, answer: str) -> None:
     assert "one-time code" in refused(lambda: first(store, answer, answer, answer))
     assert alice(store).of("recovery") == ()
     assert alice(store).tallies["ticket"].failures == 3
+
+
+def enrol_app(store: SqliteStore, *answers: Any) -> World:
+    """The answer None is a right code of the new app."""
+    world = World(store)
+
+    def shown(prompt: str) -> str:
+        found = pyotp.parse_uri(next(record["uri"] for record in world.records if record["kind"] == "totp"))
+        assert isinstance(found, pyotp.TOTP)
+        return found.at(Clock()().wall)
+
+    world.type(*(shown if answer is None else answer for answer in answers))
+    world.run(enroll(desk(ALICE), {"factor": "totp"}))
+    return world
+
+
+def test_it_is_used_up_by_what_was_proven_to_work(store: SqliteStore) -> None:
+    enrol(store, HELD)
+    assert refused(lambda: enrol_app(store, "1", "2", "3")).startswith("refused")
+    assert alice(store).credentials == (HELD,)
+    world = enrol_app(store, None, CODE)
+    assert world.asked == ["Code that the app shows now: ", "Verification code: "]
+    assert world.told == [ASK_TICKET, "One-time code used."]
+    assert {c.factor for c in alice(store).credentials} == {"ticket", "totp", "recovery"}
+    assert alice(store).of("ticket")[0].mark == 1
+
+
+@pytest.mark.parametrize("answer", [WRONG, None])
+def test_without_it_what_works_is_not_stored(store: SqliteStore, answer: str | None) -> None:
+    enrol(store, HELD)
+    assert "one-time code" in refused(lambda: enrol_app(store, None, answer, answer, answer))
+    assert alice(store).credentials == (HELD,)
+
+
+@pytest.mark.parametrize("held", [(), (replace(HELD, mark=1),)])
+def test_who_has_none_makes_nothing(store: SqliteStore, held: tuple[Credential, ...]) -> None:
+    if held:
+        enrol(store, *held)
+    world = World(store)
+    assert "pam-mfa issue-code alice" in refused(lambda: world.run(enroll(desk(ALICE), {"factor": "totp"})))
+    assert (world.asked, world.records) == ([], [])
+
+
+def test_one_that_is_over_before_it_is_asked_for_enrols_nothing(store: SqliteStore) -> None:
+    enrol(store, HELD)
+    slow = Clock()
+    world = World(store)
+
+    def late(prompt: str) -> str:
+        slow.sleep(3600)
+        found = pyotp.parse_uri(next(record["uri"] for record in world.records if record["kind"] == "totp"))
+        assert isinstance(found, pyotp.TOTP)
+        return found.at(slow().wall)
+
+    world.type(late, CODE)
+    with pytest.raises(RefusedError, match="issue-code alice"):
+        world.run(enroll(replace(desk(ALICE), now=slow), {"factor": "totp"}))
+    assert alice(store).credentials == (HELD,)
 
 
 def test_root_needs_none(store: SqliteStore) -> None:
