@@ -13,18 +13,18 @@ from typing import Any
 from . import first
 from .assessment import Request, find_rule, place, start
 from .config import FirstEnrolment, Settings
-from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
+from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show, tell
 from .errors import ChangedMeanwhile, RefusedError
 from .factors import enrolled_by_users, methods
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, is_device
 from .login import prove
 from .notices import naming
 from .outcome import Proof
-from .rules import Rule, UserVerification
-from .store.base import Account, Announce, Enrol, FindAccount, Notice, Operation
-from .structure import structure
+from .rules import FirstFactor, Rule, UserVerification
+from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
+from .structure import replace as changed, structure
 from .throttle import Instant
-from .tickets import prove_ticket
+from .tickets import held, prove_ticket
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
@@ -33,6 +33,7 @@ SERVICE = "pam-mfa"  # whose rule holds for changes
 NO_TICKET = (
     "the first credential needs a one-time code from your administrator, who gets one by: sudo pam-mfa issue-code"
 )
+ASK_TICKET = "Now the one-time code from your administrator."
 NOTHING_TO_ASK = (
     "nothing was changed: it needs a proof, and an SSH key is all you have, which nobody can be asked for: "
     "an administrator can run pam-mfa enroll --user"
@@ -103,10 +104,11 @@ def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from permit(desk, account)
         return (yield from renew_recovery(desk, account))
     label = _label(args.get("label"), factor.name, account)
-    yield from permit(desk, account)
+    yield from _admit(desk, account)
     made = [(yield from factor.enrol(_enrolment(desk, account, label, args)))]
     if not account.of("recovery"):
         made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))))
+    yield from _pay(desk, account)
     yield from _store(desk, account, made)
 
 
@@ -130,6 +132,12 @@ def at_host(desk: Desk) -> Steps[None]:
 
 def permit(desk: Desk, account: Account) -> Steps[None]:
     """Sub-flow: the caller may change this account. Raises RefusedError."""
+    yield from _admit(desk, account)
+    yield from _pay(desk, account)
+
+
+def _admit(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the caller may change this account once `_pay` has taken what that costs. Raises RefusedError."""
     if desk.caller.peer_uid == 0:
         return
     if account.enrolled:
@@ -138,7 +146,19 @@ def permit(desk: Desk, account: Account) -> Steps[None]:
     if desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
         yield from _prove_password(desk)
     elif desk.settings.first_enrolment is FirstEnrolment.TICKET:
+        _demand_ticket(desk, account)
+
+
+def _pay(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the ticket that a first credential costs, once nothing but storing it can fail. Raises RefusedError."""
+    costs = desk.settings.first_enrolment is FirstEnrolment.TICKET
+    if costs and not account.enrolled and desk.caller.peer_uid != 0:
         yield from _prove_ticket(desk, account)
+
+
+def _demand_ticket(desk: Desk, account: Account) -> None:
+    if not held(account, desk.now()):
+        raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
 
 
 def _from_there(desk: Desk) -> Steps[None]:
@@ -152,7 +172,7 @@ def _from_there(desk: Desk) -> Steps[None]:
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
     enrolled = [name for name in methods(desk.factors) if account.of(name)]
-    if not enrolled:
+    if not enrolled and not held(account, desk.now()):
         raise RefusedError("refused", NOTHING_TO_ASK)
     ceremony = yield from _ceremony(desk, account, enrolled)
     proof = yield from prove(ceremony, enrolled, desk.factors)
@@ -161,14 +181,16 @@ def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
 
 
 def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
+    _demand_ticket(desk, account)
+    yield from tell(ASK_TICKET)
     ceremony = yield from _ceremony(desk, account, ())
     proof = yield from prove_ticket(ceremony, desk.factors)
     if not _is_callers(proof, desk):
         raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
 
 
-def _ceremony(desk: Desk, account: Account, held: Iterable[str]) -> Steps[Ceremony]:
-    here = yield from _place(desk, [desk.factors[name] for name in held])
+def _ceremony(desk: Desk, account: Account, names: Iterable[str]) -> Steps[Ceremony]:
+    here = yield from _place(desk, [desk.factors[name] for name in names])
     return Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
 
 
@@ -176,11 +198,15 @@ def _is_callers(proof: Proof | None, desk: Desk) -> bool:
     return proof is not None and proof.session == desk.caller.session and proof.uid == desk.caller.uid
 
 
-def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
-    """Sub-flow: where the caller is, which is a session of its own."""
+def _place(desk: Desk, factors: Iterable[Factor]) -> Steps[Place]:
+    """Sub-flow: where the caller is, which is a session of its own.
+
+    The kernel has said who that is: whatever was proven before logins, from nobody here need be hidden what they have.
+    """
     request, settings = _request(desk), desk.settings
     rule, facts = yield from find_rule(request, settings)
-    return (yield from place(request, settings, rule, held, facts.where))
+    rule = changed(rule, first_factor=FirstFactor.STACK)
+    return (yield from place(request, settings, rule, factors, facts.where))
 
 
 def _request(desk: Desk, service: str = SERVICE) -> Request:
@@ -203,11 +229,16 @@ def _label(wanted: object, factor: str, account: Account) -> str:
     """A label of the user's choice, or the factor's name with a number. Raises RefusedError."""
     taken = {c.label for c in account.credentials} | {RECOVERY_LABEL}
     added = 1 if account.of("recovery") else 2
-    if len(account.credentials) + added > MAX_CREDENTIALS:
+    if crowded(account, added):
         raise RefusedError("invalid", "an account has at most 20 credentials: remove one first with pam-mfa remove")
     if wanted is None:
         return next(name for n in range(1, MAX_CREDENTIALS + 2) if (name := f"{factor} {n}") not in taken)
     return checked_label(wanted, taken)
+
+
+def crowded(account: Account, added: int) -> bool:
+    """Whether so many more are too many. A ticket, which nobody enrolled, takes nobody's place."""
+    return sum(c.factor != TICKET for c in account.credentials) + added > MAX_CREDENTIALS
 
 
 def checked_label(wanted: object, taken: set[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .conversation import Steps, ask, commit, show
 from .credentials import root_only
-from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk
+from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk, crowded
 from .errors import ChangedMeanwhile, RefusedError
 from .factors import fido2, piv, ssh_key, ssh_public
 from .factors.assertion import Unproven, public_key
@@ -205,7 +205,7 @@ def _alone(desk: Desk, keys: Sequence[Taken]) -> Steps[None]:
 
 def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: Source) -> list[Credential]:
     """Raises RefusedError where they are too many."""
-    if len(account.credentials) + len(keys) > MAX_CREDENTIALS:
+    if crowded(account, len(keys)):
         raise RefusedError("invalid", f"an account has at most {MAX_CREDENTIALS} credentials: remove some first")
     taken = {credential.label for credential in account.credentials} | {RECOVERY_LABEL}
     free = (label for n in range(1, 2 * MAX_CREDENTIALS) if (label := f"{source.stem} {n}") not in taken)

@@ -28,4 +28,4 @@ def end_leases(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     if everybody:
         root_only(desk)
     (ended,) = yield from commit(EndLeases(None if everybody else desk.caller.uid))
-    yield from show(kind="leases_ended", ended=ended)
+    yield from show(kind="leases_ended", ended=ended, everybody=everybody)

@@ -9,11 +9,12 @@ from ..config import Fido2, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect, read
 from ..outcome import Proof
 from ..rules import FirstFactor, Rule
-from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, FindOwners, Tried, Use
+from ..store.base import DECOY_UID, TICKET, Account, Attempt, Count, Credential, FindOwners, Tried, Use
 from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, remaining, standing
 
 MAX_TRIES = 3
+SPOKEN: Mapping[str, str] = {TICKET: "one-time code"}  # what users call a factor, where that is not its name
 DEFAULT_RULE, DEFAULT_FIDO2, DEFAULT_SMARTCARD = Rule(), Fido2(), Smartcard()
 
 
@@ -200,11 +201,11 @@ def waits(ceremony: Ceremony, factors: Iterable[str]) -> str:
         return ""
     told, now = [], ceremony.now()
     for name in filter(ceremony.account.of, factors):
-        tally = _tally(ceremony, name)
+        tally, spoken = _tally(ceremony, name), SPOKEN.get(name, name)
         if standing(tally, now) is Standing.WAITING:
-            told.append(f"{name} counts again in {duration(remaining(tally, now))}")
+            told.append(f"{spoken} counts again in {duration(remaining(tally, now))}")
         elif standing(tally, now) is Standing.DISABLED:
-            told.append(f"{name} is locked until an administrator unlocks it")
+            told.append(f"{spoken} is locked until an administrator unlocks it")
     return f"Too many wrong answers: {', '.join(told)}. " if told else ""
 
 

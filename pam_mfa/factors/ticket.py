@@ -15,11 +15,11 @@ from ..conversation import Steps
 from ..errors import RefusedError
 from ..store.base import DECOY_UID, TICKET, Burn, Credential
 from ..throttle import Instant
-from .base import Enrolment, Made
+from .base import SPOKEN, Enrolment, Made
 from .recovery import ALPHABET, MAC_BYTES, fold, grouped
 
 LENGTH = 16
-LABEL = "one-time code"
+LABEL = SPOKEN[TICKET]
 SHORTEST, LONGEST = 60, 24 * 3600  # seconds
 USED = "One-time code used."
 _HEAD = struct.Struct(">IQ36s")  # valid for so many seconds, and when it was made on the clock of which boot

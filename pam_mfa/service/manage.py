@@ -62,6 +62,11 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "issue", "reset", "end_leases"})
 # What a flow shows once a credential is changed; each of them has an audit record of its own.
 CHANGED = frozenset({"enrolled", "renamed", "removed", "imported", "issued"})
+# How much was changed: what some records say in front of the reason that was given.
+COUNTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "reset": lambda shown: f"credentials removed: {shown['credentials']}",
+    "leases_ended": lambda shown: f"leases ended: {shown['ended']}" + (", of everybody" if shown["everybody"] else ""),
+}
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",
@@ -123,6 +128,8 @@ class Management(Session):
         change = want.record.get("state", want.record.get("kind"))
         if change in CHANGED:
             self._tell_of(self._record(self._verb, None, change), *map(want.record.get, ("factor", "id", "label")))
+        if change in COUNTED:
+            self._note = "; ".join(filter(None, (COUNTED[change](want.record), self._note)))
         part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
         return Shown() if self._put(part, self._shown) else None
 

@@ -252,7 +252,7 @@ class Enrol:
     """-> None. Add credentials with their counter and tally rows; the account row is made if need be.
 
     A factor in `replace` loses the account's older credentials in the same transaction (a new set of
-    recovery codes).
+    recovery codes); a ticket that is replaced takes its failures along.
 
     Args:
         expected: ids of the credentials that the account must have just then; None for any. What somebody was

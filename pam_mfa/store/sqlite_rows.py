@@ -14,6 +14,7 @@ from ..errors import ChangedMeanwhile, NameMismatch, StoreCorrupt, StoreError
 from ..throttle import Instant, Standing, Tally, standing
 from .base import (
     DECOY_UID,
+    TICKET,
     Account,
     Advance,
     Announce,
@@ -266,6 +267,8 @@ def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
         raise ChangedMeanwhile("somebody has one of these credentials")
     for factor in op.replace:
         db.execute("DELETE FROM credential WHERE uid = ? AND factor = ?", (uid, factor))
+        if factor == TICKET:  # what was typed for the old one says nothing of 80 fresh random bits
+            db.execute("DELETE FROM tally WHERE uid = ? AND factor = ?", (uid, factor))
     for credential in op.credentials:
         _add_credential(db, sealer, credential)
         add_tally(db, uid, credential.factor)

@@ -65,11 +65,15 @@ def modules(text: str) -> list[list[int]]:
     return [list(row) for row in segno.make(text, micro=False, error="L", boost_error=False).matrix]
 
 
-def prove(enroll: Terminal, person: Person) -> None:
-    """Give the code that the app shows: of the step that is just over, so that two more can be used at once."""
+def prove(enroll: Terminal, person: Person, then: str = "Enrolled totp") -> None:
+    """Give the code that the app shows: of the step that is just over, so that two more can be used at once.
+
+    Args:
+        then: what is said once it is right.
+    """
     (token,) = person.tokens
     prompt = FROM_APP
-    while prompt == FROM_APP or enroll.which("Enrolled totp", AGAIN_FROM_APP) == AGAIN_FROM_APP:
+    while prompt == FROM_APP or enroll.which(then, AGAIN_FROM_APP) == AGAIN_FROM_APP:
         if prompt == FROM_APP:
             enroll.expect(prompt)
         token.used = step_now() - 1

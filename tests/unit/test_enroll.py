@@ -8,7 +8,7 @@ from typing import Any
 
 import pyotp
 import pytest
-from flows import ALICE, BOB, CODES, FACTORS, SESSION, Clock, Memory, World, code_at, recovery, totp, wrong_for
+from flows import ALICE, BOB, CODES, FACTORS, SESSION, Clock, Memory, World, code_at, recovery, ticket, totp, wrong_for
 from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa.config import FirstEnrolment, Settings
@@ -314,15 +314,15 @@ def test_labels_are_numbered_where_none_is_given(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("with_recovery", [True, False])
-def test_twenty_credentials_are_enough(store: SqliteStore, with_recovery: bool) -> None:
-    extra = [recovery()] if with_recovery else []
+def test_twenty_credentials_are_enough_besides_tickets(store: SqliteStore, with_recovery: bool) -> None:
+    extra = [recovery(), ticket(mark=1)] if with_recovery else [ticket()]
     enrol(store, *extra, *(totp(f"phone {n}") for n in range(MAX_CREDENTIALS - 2)))
     first(store, of=desk(peer=0))
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
     assert refused(lambda: first(store, of=desk(peer=0))).code == "invalid"
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
     Session(store).enroll(desk(peer=0), factor="recovery")  # takes the place of the old set
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
 
 
 def test_options_reach_the_factor(store: SqliteStore) -> None:

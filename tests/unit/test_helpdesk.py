@@ -6,19 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
+from deviceflows import FACTORS_AND_KEY, key
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, recovery, ticket, totp
 from peers import Held, Monotonic, Peer, manager
 from stores import SEALER, discard, do, enrol, make, raw
 
 from pam_mfa import helpdesk
 from pam_mfa.config import FirstEnrolment, Settings
+from pam_mfa.conversation import Skipped
 from pam_mfa.credentials import remove, rename
-from pam_mfa.enroll import Caller, Desk, enroll
+from pam_mfa.enroll import ASK_TICKET, Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
-from pam_mfa.store.base import Account, Attempt, FindAccount, ListAccounts
+from pam_mfa.rules import FirstFactor, Rule
+from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
+from pam_mfa.throttle import FREE
 
 PHONE, HELD = totp(), ticket()
 CODE, WRONG = "T" * 16, "Z" * 16
@@ -78,6 +83,16 @@ def test_a_code_is_shown_once_it_is_stored_and_ends_the_one_before(store: Sqlite
     assert [record["code"] not in repr(held), worlds[0].records[0]["code"] != record["code"]] == [True, True]
 
 
+@pytest.mark.parametrize("old", [HELD, replace(HELD, mark=1), replace(HELD, created=HELD.created - 3600)])
+def test_a_new_one_counts_at_once_whatever_was_typed_for_the_one_before(store: SqliteStore, old: Credential) -> None:
+    enrol(store, old)
+    for _ in range(FREE + 1):
+        do(store, Attempt(ALICE, "ticket", None, Clock()()))
+    root = World(store)
+    root.run(helpdesk.issue(desk(), ISSUE))
+    assert first(store, root.records[0]["code"]).asked == ["Verification code: "]
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -111,7 +126,8 @@ def ask(store: SqliteStore, verb: str, **args: Any) -> Peer:
 def test_the_log_says_why(store: SqliteStore, verb: str, args: dict[str, Any]) -> None:
     enrol(store, PHONE)
     records = ask(store, verb, **args).link.records
-    assert {record.note for record in records} == {WHY["reason"]}
+    counted = "credentials removed: 1; " if verb == "reset" else ""
+    assert {record.note for record in records} == {counted + WHY["reason"]}
     assert [record.reason for record in records] == (["issued"] if verb == "issue" else []) + ["done"]
 
 
@@ -193,7 +209,7 @@ def first(store: SqliteStore, *answers: Any, costs: FirstEnrolment = FirstEnrolm
 def test_a_ticket_is_asked_for_and_used_up(store: SqliteStore) -> None:
     enrol(store, HELD)
     world = first(store, CODE)
-    assert (world.asked, world.told) == (["Verification code: "], ["One-time code used."])
+    assert (world.asked, world.told) == (["Verification code: "], [ASK_TICKET, "One-time code used."])
     assert alice(store).of("ticket")[0].mark == 1
     assert len(alice(store).of("recovery")) == 1
 
@@ -226,6 +242,64 @@ def test_a_wrong_one_enrols_nothing(store: SqliteStore, answer: str) -> None:
     assert alice(store).tallies["ticket"].failures == 3
 
 
+def enrol_app(store: SqliteStore, *answers: Any) -> World:
+    """The answer None is a right code of the new app."""
+    world = World(store)
+
+    def shown(prompt: str) -> str:
+        found = pyotp.parse_uri(next(record["uri"] for record in world.records if record["kind"] == "totp"))
+        assert isinstance(found, pyotp.TOTP)
+        return found.at(Clock()().wall)
+
+    world.type(*(shown if answer is None else answer for answer in answers))
+    world.run(enroll(desk(ALICE), {"factor": "totp"}))
+    return world
+
+
+def test_it_is_used_up_by_what_was_proven_to_work(store: SqliteStore) -> None:
+    enrol(store, HELD)
+    assert refused(lambda: enrol_app(store, "1", "2", "3")).startswith("refused")
+    assert alice(store).credentials == (HELD,)
+    world = enrol_app(store, None, CODE)
+    assert world.asked == ["Code that the app shows now: ", "Verification code: "]
+    assert world.told == [ASK_TICKET, "One-time code used."]
+    assert {c.factor for c in alice(store).credentials} == {"ticket", "totp", "recovery"}
+    assert alice(store).of("ticket")[0].mark == 1
+
+
+@pytest.mark.parametrize("answer", [WRONG, None])
+def test_without_it_what_works_is_not_stored(store: SqliteStore, answer: str | None) -> None:
+    enrol(store, HELD)
+    assert "one-time code" in refused(lambda: enrol_app(store, None, answer, answer, answer))
+    assert alice(store).credentials == (HELD,)
+
+
+@pytest.mark.parametrize("held", [(), (replace(HELD, mark=1),)])
+def test_who_has_none_makes_nothing(store: SqliteStore, held: tuple[Credential, ...]) -> None:
+    if held:
+        enrol(store, *held)
+    world = World(store)
+    assert "pam-mfa issue-code alice" in refused(lambda: world.run(enroll(desk(ALICE), {"factor": "totp"})))
+    assert (world.asked, world.records) == ([], [])
+
+
+def test_one_that_is_over_before_it_is_asked_for_enrols_nothing(store: SqliteStore) -> None:
+    enrol(store, HELD)
+    slow = Clock()
+    world = World(store)
+
+    def late(prompt: str) -> str:
+        slow.sleep(3600)
+        found = pyotp.parse_uri(next(record["uri"] for record in world.records if record["kind"] == "totp"))
+        assert isinstance(found, pyotp.TOTP)
+        return found.at(slow().wall)
+
+    world.type(late, CODE)
+    with pytest.raises(RefusedError, match="issue-code alice"):
+        world.run(enroll(replace(desk(ALICE), now=slow), {"factor": "totp"}))
+    assert alice(store).credentials == (HELD,)
+
+
 def test_root_needs_none(store: SqliteStore) -> None:
     assert first(store, peer=0).asked == []
 
@@ -247,6 +321,16 @@ def test_a_further_one_costs_a_proof_for_which_a_ticket_is_good(store: SqliteSto
     enrol(store, PHONE, HELD)
     assert "you already have" in refused(lambda: first(store, WRONG, WRONG, WRONG))
     assert first(store, CODE).told == ["One-time code used. Enrol with: pam-mfa enroll"]
+
+
+def test_who_has_a_key_alone_is_asked_for_it_behind_the_key(store: SqliteStore) -> None:
+    """The kernel says who sits at the desk: what a login tells no stranger is not hidden there."""
+    enrol(store, key(), HELD)
+    settings = Settings(policy=Rule(first_factor=FirstFactor.NONE))
+    world = World(store, [CODE], device=[Skipped()])
+    world.run(enroll(replace(desk(ALICE), settings=settings, factors=FACTORS_AND_KEY), {"factor": "recovery"}))
+    assert world.asked == ["Verification code: "]
+    assert len(alice(store).of("recovery")) == 1
 
 
 def test_who_began_with_another_ticket_does_not_end(store: SqliteStore) -> None:

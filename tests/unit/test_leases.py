@@ -291,13 +291,13 @@ def test_one_ends_ones_own_and_root_everybodys(scene: Scene) -> None:
     scene.asks()
     bob = Request(SESSION, 0, "sudo", "bob", BOB, ruser="bob", tty="/dev/pts/3")
     scene.asks(bob)
-    assert manage(scene, end_leases) == [{"kind": "leases_ended", "ended": 1}]
-    assert manage(scene, end_leases) == [{"kind": "leases_ended", "ended": 0}]
+    assert manage(scene, end_leases) == [{"kind": "leases_ended", "ended": 1, "everybody": False}]
+    assert manage(scene, end_leases) == [{"kind": "leases_ended", "ended": 0, "everybody": False}]
     assert not scene.asks(bob)
     with pytest.raises(RefusedError):
         manage(scene, end_leases, all=True)
     assert not scene.asks(bob)
-    assert manage(scene, end_leases, peer=0, all=True) == [{"kind": "leases_ended", "ended": 1}]
+    assert manage(scene, end_leases, peer=0, all=True) == [{"kind": "leases_ended", "ended": 1, "everybody": True}]
     assert scene.asks(bob)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flows import ALICE, recovery
@@ -60,6 +61,22 @@ def test_the_record_of_a_change(enrolled: SqliteStore, clock: Monotonic) -> None
         "subject": None,
         "note": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("uid", "args", "note"),
+    [
+        (ALICE, {}, "leases ended: 0"),
+        (0, {"all": True}, "leases ended: 0, of everybody"),
+        (0, {}, "leases ended: 0"),
+        (ALICE, {"reason": "why"}, "leases ended: 0; why"),
+    ],
+)
+def test_the_record_of_ended_proofs_says_whose(
+    enrolled: SqliteStore, uid: int, args: dict[str, Any], note: str
+) -> None:
+    (record,) = managing(enrolled, uid).request("end_leases", **args).link.records
+    assert (record.event, record.reason, record.note) == ("end_leases", "done", note)
 
 
 def test_every_imported_key_has_a_record_of_its_own(store: SqliteStore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, totp
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, World, code_at, ticket, totp
 from key_files import POINT, text
 from ssh_keys import KINDS, blob, certificate, held, shown
 from stores import SEALER, discard, do, enrol as store_them, make
@@ -95,6 +95,24 @@ def test_the_proof_is_never_an_ssh_key(store: SqliteStore) -> None:
     world = run(store, of=desk(peer=0), key=shown(blob(ECDSA)))
     assert world.asked == []
     assert len(alice(store).of("ssh-key")) == 2
+
+
+def test_who_has_nothing_else_is_asked_for_a_ticket(store: SqliteStore) -> None:
+    store_them(store, held(), ticket())
+    world = run(store, "T" * 16, key=shown(blob(ECDSA)))
+    assert world.asked == ["Verification code: "]
+    assert len(alice(store).of("ssh-key")) == 2
+
+
+@pytest.mark.parametrize("over", [ticket(mark=1), ticket(valid=0)])
+def test_who_has_nothing_else_is_not_asked_for_one_that_is_over(store: SqliteStore, over: Credential) -> None:
+    store_them(store, held(), over)
+    assert refused(store, key=shown(blob(ECDSA))).message == NOTHING_TO_ASK
+
+
+def test_a_wrong_ticket_is_no_proof(store: SqliteStore) -> None:
+    store_them(store, held(), ticket())
+    assert refused(store, *["Z" * 16] * 3, key=shown(blob(ECDSA))).code == "refused"
 
 
 KEYS = {
