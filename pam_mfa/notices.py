@@ -44,7 +44,7 @@ def tell_news(account: Account, service: str, now: Callable[[], Instant]) -> Ste
         yield from tell(text)
     if heard := _heard(account, service, now().wall if account.notices else 0):
         try:
-            yield from commit(Heard(account.uid, account.user, account.earlier + heard))
+            yield from commit(Heard(account.uid, account.user, account.heard + account.earlier + heard))
         except StoreError:
             return
 

@@ -81,6 +81,7 @@ class Account:
         graced: how often it was let in without a credential (Grace).
         notices: what its user has not heard of yet, oldest first.
         earlier: how many notices came before these and are forgotten.
+        heard: the number of the last notice before all of these; the others follow it one by one.
     """
 
     uid: int
@@ -90,6 +91,7 @@ class Account:
     graced: int = 0
     notices: tuple[Notice, ...] = ()
     earlier: int = 0
+    heard: int = 0
 
     @property
     def enrolled(self) -> bool:
@@ -360,12 +362,13 @@ class Heard:
     """-> None. Forget the oldest notices of an account, earlier ones among them.
 
     Args:
-        count: how many its user has heard of; those that came meanwhile stay.
+        last: the number of the last one that its user has heard of (Account.heard). No other notice ever gets it, so
+            those that came meanwhile stay.
     """
 
     uid: int
     user: str
-    count: int
+    last: int
 
 
 @structure

@@ -40,7 +40,7 @@ from .base import (
     Use,
 )
 from .seal import Sealer
-from .sqlite_notices import add_notice, find_notices, hear
+from .sqlite_notices import add_notice, find_notices, forget_notices, hear
 
 _WIDE = 1 << 62
 _BOOT_ID = 36
@@ -92,11 +92,11 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
     graced = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
     used = narrow(graced[0]) if graced else 0
-    notices, earlier = find_notices(db, sealer, uid, query.user)
+    news = find_notices(db, sealer, uid, query.user)
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user, graced=used, notices=notices, earlier=earlier)
+        return Account(uid, query.user, (), {}, used, *news)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -104,7 +104,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies, used, notices, earlier)
+    return Account(uid, query.user, tuple(credentials), tallies, used, *news)
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -332,8 +332,9 @@ def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
     if op.uid == DECOY_UID:
         raise StoreError("the decoy stays")
     removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
-    for table in ("account", "tally", "notice"):
+    for table in ("account", "tally"):
         db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
+    forget_notices(db, op.uid)
     return removed
 
 
