@@ -78,7 +78,8 @@ class Account:
     """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
 
     Args:
-        graced: how often it was let in without a credential (Grace).
+        graced: how often it was let in without a credential (Grace); where the store's number is damaged, more often
+            than any rule allows.
         notices: what its user has not heard of yet, oldest first.
         earlier: how many notices came before these and are forgotten.
         heard: the number of the last notice before all of these; the others follow it one by one.
@@ -341,6 +342,7 @@ class Reset:
     """-> int: how many credentials went. All that an account has goes, and its tallies.
 
     No seal is looked at, nor whose name it bears: this is for what is damaged, or was somebody else's, as well.
+    What Grace counted stays; a number of it that is damaged becomes one that leaves no login.
     """
 
     uid: int
