@@ -59,7 +59,7 @@ class Notice:
 
     Args:
         uid, user: whose account.
-        what: one word of notices.WORDS.
+        what: one word of notices.WORDS; "" where the store's words are damaged, and nothing else is known.
         about: which credential, in words; "" where it is about none.
         by_root: root did it, not the user.
         at: integer seconds since the epoch, UTC.

@@ -21,18 +21,14 @@ _PASS = f"UPDATE heard SET number = max(number, coalesce(({_OTHERS}), 0)) WHERE 
 
 
 def find_notices(db: sqlite3.Connection, sealer: Sealer, uid: int, user: str) -> tuple[tuple[Notice, ...], int, int]:
-    """The notices of an account, how many before them are lost, and the number of the last one before those.
-
-    Raises StoreCorrupt.
-    """
+    """The notices of an account, how many before them are lost, and the number of the last one before those."""
     rows = db.execute(_FIND, (uid, user)).fetchall()
     if not rows:
         return (), 0, 0
     before = rows[0][0] - 1
     found = db.execute("SELECT number FROM heard WHERE uid = ?", (uid,)).fetchone()
     heard = min(found[0] if found else _ZERO, before)
-    notices = tuple(_notice(uid, user, sealer.unseal(words, "notice", uid, user)) for _, words in rows)
-    return notices, before - heard, heard - _ZERO
+    return tuple(_notice(sealer, uid, user, words) for _, words in rows), before - heard, heard - _ZERO
 
 
 def add_notice(db: sqlite3.Connection, sealer: Sealer, notice: Notice) -> None:
@@ -59,9 +55,10 @@ def hear(db: sqlite3.Connection, sealer: Sealer, op: Heard) -> None:
     db.execute("DELETE FROM notice WHERE uid = ? AND user = ? AND number <= ?", (op.uid, op.user, last))
 
 
-def _notice(uid: int, user: str, words: bytes) -> Notice:
+def _notice(sealer: Sealer, uid: int, user: str, words: object) -> Notice:
+    """A notice; of one that is damaged all that is known is that there was one. Whoever can damage it can delete it."""
     try:
-        at, by_root, what, about = words.decode().split("\n", 3)
+        at, by_root, what, about = sealer.unseal(words, "notice", uid, user).decode().split("\n", 3)
         return Notice(uid, user, what, about, by_root == "1", int(at))
-    except ValueError:
-        raise StoreCorrupt("a notice in the store is damaged") from None
+    except (StoreCorrupt, ValueError):
+        return Notice(uid, user, "", "", False, 0)
