@@ -242,7 +242,7 @@ class GlassBroken:
         left: how many codes there are now that have not expired, whoever they are for.
         taken: id of the code that was taken: on disk it is gone. None: no such code opens this account.
         label: its name.
-        reason: why none was taken, one word for the audit record.
+        reason: why none was taken for certain, one word for the audit record.
     """
 
     left: int

@@ -27,7 +27,7 @@ WORDS = {
 ADVICE = "If you know nothing of that, tell your administrator."
 UNSURE = "sshd"
 TOLD_SECONDS = 7 * 86400
-DAMAGED = "something changed"  # a word of a newer version
+SOMETHING = "something changed"  # a word of a newer version, or one that is damaged
 
 
 def naming(factor: str, label: str) -> str:
@@ -44,7 +44,7 @@ def tell_news(account: Account, service: str, now: Callable[[], Instant]) -> Ste
         yield from tell(text)
     if heard := _heard(account, service, now().wall if account.notices else 0):
         try:
-            yield from commit(Heard(account.uid, account.user, account.earlier + heard))
+            yield from commit(Heard(account.uid, account.user, account.heard + account.earlier + heard))
         except StoreError:
             return
 
@@ -70,6 +70,8 @@ def news(account: Account) -> tuple[str, ...]:
 def _text(notice: Notice) -> str:
     from time import gmtime, strftime  # few logins have any
 
-    words = WORDS.get(notice.what, DAMAGED).format(about=notice.about)
+    if not notice.what:
+        return f"Second factor: {SOMETHING}; by whom and when cannot be read"
+    words = WORDS.get(notice.what, SOMETHING).format(about=notice.about)
     when = strftime("%Y-%m-%d %H:%M UTC", gmtime(notice.at))
     return f"Second factor: {words} by {'root' if notice.by_root else 'you'}, {when}"

@@ -24,6 +24,9 @@ ENROLLED = "enrolled"
 TOTP = "totp"  # what can be enrolled in a login
 DAY = 86400
 EPOCH = 719163  # date(1970, 1, 1).toordinal()
+# A clock that shows an earlier time is certainly wrong: Debian 12, the oldest system that this runs on, came out on
+# that day, 2023-06-10 (UTC). A later day, our release's, would be no surer: who sets a clock sets it to the one after.
+FLOOR = 1_686_355_200
 
 
 class Missing(Enum):
@@ -140,7 +143,7 @@ def decide(
         known: the account that is entered, and whose factor it is, exist in the system's user database.
         enrolled: the store positively said that the latter has a credential (True) or none (False).
         authinfo: what sshd says that it has proven, believed only from root.
-        now: without it every date has passed.
+        now: without it, or before FLOOR, every date has passed: a clock that is set back gives no days.
         graced: how often it was let in without a credential.
     """
     if rule.first_factor is FirstFactor.PUBLICKEY and not any(line.startswith(PUBLIC_KEY) for line in authinfo):
@@ -172,7 +175,7 @@ def _roll_out(rule: Rule, now: Instant | None, graced: int) -> Decision:
 
 
 def _days(last: date, now: Instant | None) -> int:
-    return -1 if now is None else last.toordinal() - EPOCH - now.wall // DAY
+    return -1 if now is None or now.wall < FLOOR else last.toordinal() - EPOCH - now.wall // DAY
 
 
 def may_use(local_key: LocalKey, where: Origin) -> bool:

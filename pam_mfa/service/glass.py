@@ -88,7 +88,10 @@ def codes(folder: int) -> Iterator[tuple[str, Code | str]]:
 
 
 def break_glass(want: BreakGlass, path: str = FOLDER) -> GlassBroken:
-    """Take the code that is wanted; blocks for as long as the disk does. Nothing that fails on the way takes one."""
+    """Take the code that is wanted; blocks for as long as the disk does. What fails on the way opens nothing.
+
+    It may use the code up, though: where its file is gone and the disk does not confirm that.
+    """
     try:
         with opened(path) as folder:
             found = [code for _, code in codes(folder) if isinstance(code, Code)]
@@ -103,7 +106,11 @@ def break_glass(want: BreakGlass, path: str = FOLDER) -> GlassBroken:
 
 
 def _take(folder: int, code: Code, want: BreakGlass, left: int) -> GlassBroken:
-    """Remove its file: of all who try only one does. It counts once that is on disk."""
+    """Remove its file: of all who try only one does. It counts once that is on disk.
+
+    A disk that fails just then gives `break_glass_not_taken` for a code that is gone nevertheless, or back after a
+    crash: it has opened nothing.
+    """
     if code.expired(want.at):
         return GlassBroken(left, reason="break_glass_expired")
     if code.user not in (None, want.user):

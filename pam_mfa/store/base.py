@@ -59,7 +59,7 @@ class Notice:
 
     Args:
         uid, user: whose account.
-        what: one word of notices.WORDS.
+        what: one word of notices.WORDS; "" where the store's words are damaged, and nothing else is known.
         about: which credential, in words; "" where it is about none.
         by_root: root did it, not the user.
         at: integer seconds since the epoch, UTC.
@@ -78,9 +78,11 @@ class Account:
     """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
 
     Args:
-        graced: how often it was let in without a credential (Grace).
+        graced: how often it was let in without a credential (Grace); where the store's number is damaged, more often
+            than any rule allows.
         notices: what its user has not heard of yet, oldest first.
         earlier: how many notices came before these and are forgotten.
+        heard: the number of the last notice before all of these; the others follow it one by one.
     """
 
     uid: int
@@ -90,6 +92,7 @@ class Account:
     graced: int = 0
     notices: tuple[Notice, ...] = ()
     earlier: int = 0
+    heard: int = 0
 
     @property
     def enrolled(self) -> bool:
@@ -339,6 +342,7 @@ class Reset:
     """-> int: how many credentials went. All that an account has goes, and its tallies.
 
     No seal is looked at, nor whose name it bears: this is for what is damaged, or was somebody else's, as well.
+    What Grace counted stays; a number of it that is damaged becomes one that leaves no login.
     """
 
     uid: int
@@ -360,12 +364,13 @@ class Heard:
     """-> None. Forget the oldest notices of an account, earlier ones among them.
 
     Args:
-        count: how many its user has heard of; those that came meanwhile stay.
+        last: the number of the last one that its user has heard of (Account.heard). No other notice ever gets it, so
+            those that came meanwhile stay.
     """
 
     uid: int
     user: str
-    count: int
+    last: int
 
 
 @structure

@@ -41,9 +41,10 @@ from .base import (
     Use,
 )
 from .seal import Sealer
-from .sqlite_notices import add_notice, find_notices, hear
+from .sqlite_notices import add_notice, find_notices, forget_notices, hear
 
 _WIDE = 1 << 62
+_ALL = _WIDE - 1
 _BOOT_ID = 36
 
 # ---------------------------------------------------------------------------------------------- numbers
@@ -91,13 +92,12 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
     rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
-    graced = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
-    used = narrow(graced[0]) if graced else 0
-    notices, earlier = find_notices(db, sealer, uid, query.user)
+    used = _graced(db, uid)
+    news = find_notices(db, sealer, uid, query.user)
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user, graced=used, notices=notices, earlier=earlier)
+        return Account(uid, query.user, (), {}, used, *news)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -105,7 +105,16 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies, used, notices, earlier)
+    return Account(uid, query.user, tuple(credentials), tallies, used, *news)
+
+
+def _graced(db: sqlite3.Connection, uid: int) -> int:
+    """How many logins without a credential there were. A number that is damaged leaves none, and keeps no user out."""
+    row = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
+    try:
+        return narrow(row[0]) if row else 0
+    except StoreCorrupt:
+        return _ALL
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -325,18 +334,20 @@ def end_leases(db: sqlite3.Connection, uid: int) -> int:
 def grace(db: sqlite3.Connection, sealer: Sealer, op: Grace) -> int | None:
     """One login without a credential: looked at and counted behind one write lock."""
     db.execute("INSERT OR IGNORE INTO grace (uid, used) VALUES (?, ?)", (op.uid, wide(0)))
-    more = "UPDATE grace SET used = used + 1 WHERE uid = ? AND used < ? RETURNING used"
-    counted = db.execute(more, (op.uid, wide(op.most))).fetchall()
+    more = "UPDATE grace SET used = used + 1 WHERE uid = ? AND used >= ? AND used < ? RETURNING used"
+    counted = db.execute(more, (op.uid, _WIDE, wide(op.most))).fetchall()
     return op.most - narrow(counted[0][0]) if counted else None
 
 
 def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
-    """Take everything that an account has, whatever it is."""
+    """Take everything that an account has, whatever it is; the logins that it has used up stay used up."""
     if op.uid == DECOY_UID:
         raise StoreError("the decoy stays")
     removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
-    for table in ("account", "tally", "notice"):
+    for table in ("account", "tally"):
         db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
+    db.execute("UPDATE grace SET used = ? WHERE uid = ? AND used < ?", (wide(_ALL), op.uid, _WIDE))
+    forget_notices(db, op.uid)
     return removed
 
 

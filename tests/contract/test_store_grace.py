@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 from stores import ALICE, SEALER, ThroughWriter, credential, do, enrol, make, raw, refuses
 
-from pam_mfa.errors import StoreCorrupt, StoreError, StoreSchema
+from pam_mfa.errors import StoreError, StoreSchema
+from pam_mfa.policy import Entry, decide
+from pam_mfa.rules import Rule
 from pam_mfa.store import sqlite_file, sqlite_setup
-from pam_mfa.store.base import Account, Enrol, FindAccount, Grace, ListAccounts, Remove, Unlock
+from pam_mfa.store.base import Account, Enrol, FindAccount, Grace, ListAccounts, Remove, Reset, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_setup import migrate
 
 AnyStore = SqliteStore | ThroughWriter
 Open = Callable[..., SqliteStore]
 PHONE = credential("phone")
+MOST = (1 << 62) - 1
 FIND = FindAccount(ALICE, "alice")
 
 
@@ -72,14 +75,29 @@ def test_a_number_that_does_not_fit_is_refused(store: AnyStore, most: int) -> No
     assert left(store, 1) == 0
 
 
-def test_a_damaged_number_is_no_answer(store_path: str, opened: Open) -> None:
+@pytest.mark.parametrize("used", ["1", "-1", "used - (1 << 62)"])
+def test_a_damaged_number_leaves_no_login_and_keeps_no_enrolled_user_out(
+    store_path: str, opened: Open, used: str
+) -> None:
     store = opened(store_path)
     assert left(store, 5) == 4
-    raw(store_path, "PRAGMA ignore_check_constraints = 1", "UPDATE grace SET used = 1")
-    with pytest.raises(StoreCorrupt):
-        store.read(FIND)
-    with pytest.raises(StoreError):
-        left(store, 5)
+    raw(store_path, "PRAGMA ignore_check_constraints = 1", f"UPDATE grace SET used = {used}")
+    assert store.read(FIND).graced == MOST
+    assert left(store, MOST) is None
+    enrol(store, PHONE)
+    assert store.read(FIND).credentials == (PHONE,)
+    assert decide(Rule(logins_left=5), True, True, graced=MOST).entry is Entry.PROVE
+    assert decide(Rule(logins_left=MOST), True, False, graced=MOST).entry is Entry.PROVE
+
+
+def test_a_reset_makes_a_damaged_number_whole_and_gives_no_login_back(store_path: str, opened: Open) -> None:
+    store = opened(store_path)
+    assert (left(store, 5), left(store, 5, 1001)) == (4, 4)
+    raw(store_path, "PRAGMA ignore_check_constraints = 1", f"UPDATE grace SET used = 1 WHERE uid = {ALICE}")
+    do(store, Reset(ALICE), Reset(1001))
+    assert (left(store, MOST), left(store, 5, 1001)) == (None, 3)
+    assert store._db is not None
+    assert store._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_a_store_of_schema_3_learns_it(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,7 @@ def test_a_store_of_schema_1_learns_to_suspect_and_its_rows_have_the_length_that
         "DROP TABLE lease",
         "DROP TABLE grace",
         "DROP TABLE notice",
+        "DROP TABLE heard",
         "DROP INDEX credential_by_id",
         "ALTER TABLE credential DROP COLUMN suspect",
         "PRAGMA user_version = 1",

@@ -34,7 +34,7 @@ from pam_mfa.assessment import Request
 from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.conversation import Aborted, Tell
 from pam_mfa.enroll import Caller, Desk
-from pam_mfa.errors import AbortedError, PamMfaError, RefusedError, StoreCorrupt, StoreError
+from pam_mfa.errors import AbortedError, PamMfaError, RefusedError, StoreError
 from pam_mfa.login import login
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
@@ -271,7 +271,7 @@ def test_what_comes_while_the_others_are_told_is_kept(store: SqliteStore) -> Non
     do(store, Heard(ALICE, "alice", count))
     found = alice(store)
     assert (found.notices, found.earlier) == (tuple(late), 0)
-    do(store, Heard(ALICE, "alice", 2))
+    do(store, Heard(ALICE, "alice", found.heard + 2))
     assert alice(store) == account(PHONE, SHEET)
 
 
@@ -297,14 +297,24 @@ def test_others_keep_theirs(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("words", ["x'00'", "(SELECT words FROM notice WHERE uid = 1001)", "zeroblob(60)"])
-def test_a_notice_that_was_changed_is_damage(store: SqliteStore, words: str) -> None:
+def test_a_notice_that_was_damaged_keeps_nobody_out_and_is_told_as_something(store: SqliteStore, words: str) -> None:
+    """Whoever can damage it can as well delete it."""
     enrol(store, replace(PHONE, uid=BOB, user="bob"))
     do(store, Announce(Rename(BOB, PHONE.id, "x"), Notice(BOB, "bob", "removed", "it", True, 1)))
+    keep(store, notice(), notice())
+    assert store._db is not None
+    store._db.execute(f"UPDATE notice SET words = {words} WHERE uid = {ALICE} AND number % 2")
+    world = logged_in(store)
+    assert world.told == ["Second factor: something changed; by whom and when cannot be read", *TOLD]
+    assert alice(store).notices == ()
+
+
+def test_damage_to_a_notice_does_not_stop_who_could_mend_it(store: SqliteStore) -> None:
     keep(store, notice())
     assert store._db is not None
-    store._db.execute(f"UPDATE notice SET words = {words} WHERE uid = {ALICE}")
-    with pytest.raises(StoreCorrupt):
-        alice(store)
+    store._db.execute("UPDATE notice SET words = x'00'")
+    assert [change(store, verb).kinds.count("Read") > 0 for verb in ("list", "unlock")] == [True, True]
+    assert [each.what for each in alice(store).notices] == ["", "unlocked"]
 
 
 def test_a_word_of_a_newer_program_is_told_as_something() -> None:
