@@ -34,7 +34,8 @@ class Monotonic:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("pam_mfa.service.session.time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in ("session", "transaction"):
+            monkeypatch.setattr(f"pam_mfa.service.{module}.time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr("pam_mfa.service.channel.monotonic", lambda: self.now)
 
     def sleep(self, seconds: float, *sessions: Session) -> None:

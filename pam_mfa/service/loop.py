@@ -223,6 +223,8 @@ class LoopLink:
             size = 0
         session.receive(buffer[:size])
         buffer[:size] = bytes(size)  # it may have held a code or a password
+        if not size and not session.over:
+            self._server.hear_no_more(self._connection)
 
 
 class Server:
@@ -279,6 +281,10 @@ class Server:
             self._loop.remove_reader(line.fileno())
         else:
             self._loop.add_reader(line.fileno(), call)
+
+    def hear_no_more(self, connection: socket.socket) -> None:
+        """A peer is gone before its session is over: the end stays readable, and would keep the loop turning."""
+        self._loop.remove_reader(connection.fileno())
 
     def when_writable(self, connection: socket.socket, call: Callable[[], None]) -> None:
         """Call once when a connection takes frames again."""

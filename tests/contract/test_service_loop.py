@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -21,6 +22,7 @@ from pam_mfa.devices.client import Client
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.service import password, system
+from pam_mfa.service.session import Session
 from pam_mfa.wire import Type
 
 ACCOUNT = {"uid": ALICE, "name": "alice"}
@@ -135,3 +137,41 @@ def test_users_leave_the_devices_to_logins(loop: LoopDoor, monkeypatch: pytest.M
     while line.recv(MAX_PACKET):
         pass
     asks(5)
+
+
+@pytest.mark.parametrize("kind", ["login", "change"])
+def test_a_peer_that_is_gone_is_heard_once_however_long_the_store_takes(
+    loop: LoopDoor, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a connection stays readable: nobody turns the loop by leaving in the middle of a change."""
+    commits, heard = SimpleQueue[Callable[[], object]](), list[int]()
+    commit, receive = loop.backend.commit, Session.receive
+
+    def hear(session: Session, packet: memoryview) -> None:
+        heard.append(len(packet))
+        receive(session, packet)
+
+    monkeypatch.setattr(loop.backend, "commit", lambda want, done: commits.put(partial(commit, want, done)))
+    monkeypatch.setattr(Session, "receive", hear)
+    if kind == "login":
+        one = loop.call().hello("alice", ALICE).answer(code())
+    else:
+        one = loop.call("manage").request("unlock", ACCOUNT)
+    go_on = commits.get(timeout=DEADLINE)
+    one.link.close()
+    until(lambda: 0 in heard)
+    for _ in range(10):  # turns of the loop
+        loop.on_loop(lambda: None)
+    assert heard.count(0) == 1
+    loop.on_loop(go_on)
+    until(lambda: not loop.on_loop(lambda: loop.server.links))
+    until(lambda: loop.shelf.written)
+    assert loop.shelf.written[-1]["PAM_MFA_EVENT"] == ("login" if kind == "login" else "unlock")
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for something that is about to happen."""
+    end = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)

@@ -66,8 +66,7 @@ def test_who_leaves_while_it_is_written_is_enrolled_and_that_is_recorded(leave: 
     assert not one.session.over
     held(one).release()
     assert enrolled(one) == ["totp", "recovery"]
-    assert [record.reason for record in one.link.records] == ["enrolled", "enrolled"]
-    leave(one)  # it is still gone
+    assert [record.reason for record in one.link.records[:-1]] == ["enrolled", "enrolled"]
     assert one.outcome in (Outcome.ABORTED, Outcome.UNAVAILABLE)
     assert [record.event for record in one.link.records] == ["enroll", "enroll", "login"]
 
