@@ -185,8 +185,9 @@ def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
     yield from tell(ASK_TICKET)
     ceremony = yield from _ceremony(desk, account, ())
     proof = yield from prove_ticket(ceremony, desk.factors)
-    if not _is_callers(proof, desk):
+    if proof is None or not _is_callers(proof, desk):
         raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
+    yield from show(kind="proven", id=proof.credential, factor=proof.factor, label=proof.label)
 
 
 def _ceremony(desk: Desk, account: Account, names: Iterable[str]) -> Steps[Ceremony]:

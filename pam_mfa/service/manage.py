@@ -60,8 +60,8 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
 }
 # What leaves an audit record: everything that changes something.
 RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "issue", "reset", "end_leases"})
-# What a flow shows once a credential is changed; each of them has an audit record of its own.
-CHANGED = frozenset({"enrolled", "renamed", "removed", "imported", "issued"})
+# What a flow shows once a credential is changed, or a ticket used up for that; each has an audit record of its own.
+CHANGED = frozenset({"proven", "enrolled", "renamed", "removed", "imported", "issued"})
 # How much was changed: what some records say in front of the reason that was given.
 COUNTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "reset": lambda shown: f"credentials removed: {shown['credentials']}",

@@ -20,6 +20,7 @@ from pam_mfa.credentials import remove, rename
 from pam_mfa.enroll import ASK_TICKET, Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
 from pam_mfa.rules import FirstFactor, Rule
+from pam_mfa.service.manage import CHANGED
 from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
@@ -211,6 +212,9 @@ def test_a_ticket_is_asked_for_and_used_up(store: SqliteStore) -> None:
     world = first(store, CODE)
     assert (world.asked, world.told) == (["Verification code: "], [ASK_TICKET, "One-time code used."])
     assert alice(store).of("ticket")[0].mark == 1
+    (paid,) = (record for record in world.records if record["kind"] == "proven")
+    assert (paid["factor"], paid["id"]) == ("ticket", alice(store).of("ticket")[0].id)
+    assert "proven" in CHANGED  # and so in the log
     assert len(alice(store).of("recovery")) == 1
 
 
