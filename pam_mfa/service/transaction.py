@@ -23,7 +23,6 @@ TOTAL_SECONDS = {"login": 45, "sshd": 90}  # below what these hosts allow themse
 TOTAL_SECONDS_ELSE = 180
 CALLER_CAP = 16  # logins at once that one user may begin through su, sudo and the like
 GRACE_SECONDS = 5  # that a login that was stopped waits for the store: longer than the store waits for a lock
-LETS_IN = frozenset({Outcome.GRANTED, Outcome.EXEMPT})
 REFUSALS = frozenset({Outcome.DENIED, Outcome.LOCKED, Outcome.TRIES_SPENT})
 
 
@@ -141,7 +140,7 @@ class Transaction(Session):
 
     def _too_late(self, verdict: Verdict) -> Verdict:
         """The verdict for a login that was stopped: who would have got in did not, and what was used is still named."""
-        if self._stopped is None or verdict.outcome not in LETS_IN:
+        if self._stopped is None or not (verdict.grants or verdict.outcome is Outcome.EXEMPT):
             return verdict
         why: object = self._stopped
         if isinstance(why, Aborted | Expired):

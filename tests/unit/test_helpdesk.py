@@ -174,7 +174,6 @@ DAMAGE = {
     "its seal": "UPDATE account SET seal = x'00'",
     "its row": "DELETE FROM account",
     "a credential": "UPDATE credential SET material = x'00'",
-    "a notice": "UPDATE notice SET words = x'00'",
 }
 
 
