@@ -300,6 +300,7 @@ def test_one_that_is_over_before_it_is_asked_for_enrols_nothing(store: SqliteSto
     world.type(late, CODE)
     with pytest.raises(RefusedError, match="issue-code alice"):
         world.run(enroll(replace(desk(ALICE), now=slow), {"factor": "totp"}))
+    assert world.told == []
     assert alice(store).credentials == (HELD,)
 
 
