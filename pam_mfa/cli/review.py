@@ -21,6 +21,8 @@ from ..rules import NOT, TERM_KEYS, FirstFactor, Match, Rule, Session, Subject, 
 ROLL_OUT = ("enrol_by", "logins_left", "enrol_at_login", "help")
 DEVICES = frozenset({"fido2", "smartcard"})
 SSHD = "sshd"
+# They ask before there is a session, or without a terminal. Not login: it may be run within a session.
+NO_SESSION, NO_SESSION_PREFIX = frozenset({"polkit-1", "sddm", "lightdm"}), ("gdm-", "sddm-", "lightdm-")
 UNREACHABLE, CONTRADICTORY = "unreachable", "contradictory"
 MANY = "\x01" * 65  # longer than any service name: what only "*" can take
 MAX_STARS = 6
@@ -103,6 +105,9 @@ def _lease(rule: Rule) -> Iterator[str]:
         yield f"{' and '.join(rule.methods)} give no lease: it has no effect"
     if set(rule.match.services) == {SSHD} and not rule.match.networks:
         yield "lease at sshd is for addresses that a rule names, and networks is not given: it has no effect"
+    services = rule.match.services
+    if services and all(name in NO_SESSION or name.startswith(NO_SESSION_PREFIX) for name in services):
+        yield f"lease is for a terminal in a session, and {services[0]} asks where there is none: it has no effect"
 
 
 def _roll_out(rule: Rule, table: Table, costs: FirstEnrolment) -> Iterator[str]:
