@@ -38,8 +38,8 @@ class Record:
     """What happened, for the log.
 
     Args:
-        event: "login", the management request ("enroll", "remove" and so on), or "alert": what a session met on its
-            way that an administrator must know at once.
+        event: "login", the management request ("enroll", "remove" and so on), "attempt": a break-glass code that was
+            not taken, or "alert": what a session met on its way that an administrator must know at once.
         outcome: how it ended; None for a management request that was carried out, and for an alert.
         reason: one machine-readable word.
         role: who wrote this: "service", "engine" or "manage".
@@ -48,6 +48,7 @@ class Record:
         duration_ms: from its start to its end, in milliseconds.
         factor, credential, label: what was used, where something was.
         subject: whose that was, where it was not the user's own.
+        note: why, by the word of whoever did it.
     """
 
     event: str
@@ -65,6 +66,7 @@ class Record:
     credential: str | None = None
     label: str | None = None
     subject: str | None = None
+    note: str | None = None
 
 
 def escape(text: str, limit: int = FIELD_LIMIT) -> str:
@@ -102,6 +104,7 @@ def render(record: Record) -> Fields:
         "FACTOR": record.factor,
         "CREDENTIAL": record.credential,
         "LABEL": record.label,
+        "NOTE": record.note,
         "SESSION": record.session,
         "DURATION_MS": _number(record.duration_ms),
     }
@@ -266,7 +269,7 @@ def _message(own: Fields) -> str:
     """One line for people. What the attacker chose comes last and in quotes: it can imitate nothing before it."""
     words = [own["PAM_MFA_EVENT"], own["PAM_MFA_OUTCOME"]]
     ours = ("REASON", "ROLE", "UID", "FACTOR", "CREDENTIAL", "SESSION", "DURATION_MS")
-    foreign = ("SERVICE", "USER", "SUBJECT", "RHOST", "TTY", "LABEL")
+    foreign = ("SERVICE", "USER", "SUBJECT", "RHOST", "TTY", "LABEL", "NOTE")
     words += [f"{name.lower()}={own[key]}" for name in ours if (key := f"PAM_MFA_{name}") in own]
     words += [f'{name.lower()}="{own[key]}"' for name in foreign if (key := f"PAM_MFA_{name}") in own]
     return " ".join(words)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from . import trusted
 from .errors import ConfigError
 from .fields import given, toml
 from .rules import Rule, RuleFields
 from .structure import structure
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
 
 MAX_SIZE = 256 * 1024
 MAX_FAIL_DELAY = 10
@@ -26,16 +30,21 @@ OID = re.compile(rf"[012](?:\.{ARC}){{1,15}}", re.ASCII)
 FILE = re.compile(r"(?!\.)[A-Za-z0-9_.@+-]{1,128}", re.ASCII)
 SLOTS = ("9a", "9c", "9d")
 MAX_USAGES = 16
-TOP_KEYS = ("first_enrolment", "audit", "fail_delay", "issuer", "fido2", "smartcard", "policy", "rule")
+TOP_KEYS = (
+    "first_enrolment", "enrol_from", "audit", "fail_delay", "issuer", "sshd_touch_required",
+    "fido2", "smartcard", "policy", "rule",
+)  # fmt: skip
+ENROL_FROM_KEYS = ("networks", "services")
 FIDO2_KEYS = ("rp_id", "synced", "clone")
 SMARTCARD_KEYS = ("trust", "revocation", "slots", "usages", "upn_anchors", "mail_anchors")
 
 
 class FirstEnrolment(StrEnum):
-    """What the first credential of an account costs: its password, or nothing but being that user."""
+    """What the first credential of an account costs: its password, a code from root, or just being that user."""
 
     PASSWORD = "password"  # noqa: S105 - the word itself
     SELF = "self"
+    TICKET = "ticket"
 
 
 class Audit(StrEnum):
@@ -107,6 +116,20 @@ class Smartcard:
 
 
 @structure
+class EnrolFrom:
+    """From where the first credential of an account is enrolled. What is empty holds for everywhere.
+
+    Args:
+        networks: of the address that the session comes from, as logind and root's hosts say; who sits at this host is
+            in all of them.
+        services: PAM services, with "*" and "?", that began the session.
+    """
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    services: tuple[str, ...] = ()
+
+
+@structure
 class Settings:
     """The whole file.
 
@@ -114,9 +137,11 @@ class Settings:
         policy: what holds where no rule does.
         rules: the first one that is for a login holds for it.
         first_enrolment: what the first credential of an account costs.
+        enrol_from: from where.
         audit_required: a login whose record cannot be written is refused.
         fail_delay_ms: what PAM is asked to wait after a refusal, in milliseconds.
         issuer: the name shown in authenticator apps; None for the host's name.
+        sshd_touch_required: the administrator's word that sshd takes no security key without a touch.
         fido2: of security keys.
         smartcard: of smartcards.
     """
@@ -124,9 +149,11 @@ class Settings:
     policy: Rule = Rule()
     rules: tuple[Rule, ...] = ()
     first_enrolment: FirstEnrolment = FirstEnrolment.PASSWORD
+    enrol_from: EnrolFrom = EnrolFrom()
     audit_required: bool = False
     fail_delay_ms: int = 2000
     issuer: str | None = None
+    sshd_touch_required: bool = False
     fido2: Fido2 = Fido2()
     smartcard: Smartcard = Smartcard()
 
@@ -177,11 +204,20 @@ class _Reading(RuleFields):
             policy=policy,
             rules=self.rules("rule", top.get("rule", []), policy),
             first_enrolment=given(top, "first_enrolment", self.choice, default.first_enrolment),
+            enrol_from=given(top, "enrol_from", self._enrol_from, default.enrol_from),
             audit_required=given(top, "audit", self.choice, Audit.BEST_EFFORT) is Audit.REQUIRED,
             fail_delay_ms=given(top, "fail_delay", self._delay, default.fail_delay_ms),
             issuer=given(top, "issuer", self._issuer, default.issuer),
+            sshd_touch_required=given(top, "sshd_touch_required", self.truth, False),
             fido2=given(top, "fido2", self._fido2, default.fido2),
             smartcard=given(top, "smartcard", self._smartcard, default.smartcard),
+        )
+
+    def _enrol_from(self, path: str, value: object, default: EnrolFrom) -> EnrolFrom:
+        table = self.table(path, value, ENROL_FROM_KEYS)
+        return EnrolFrom(
+            networks=given(table, "networks", self._networks, default.networks, path),
+            services=given(table, "services", self._services, default.services, path),
         )
 
     def _fido2(self, path: str, value: object, default: Fido2) -> Fido2:
@@ -224,10 +260,10 @@ class _Reading(RuleFields):
 
     def _issuer(self, path: str, value: object, default: str | None) -> str | None:
         # ":" parts issuer and account in the label of an otpauth URI.
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_ISSUER or not value.isprintable() or ":" in value:
-            self.problem(path, f"must be a text of 1 to {MAX_ISSUER} printable characters without a colon")
-            return default
-        return value
+        if isinstance(value, str) and ":" not in value and 0 < len(value) <= MAX_ISSUER and value.isprintable():
+            return value
+        self.problem(path, f"must be a text of 1 to {MAX_ISSUER} printable characters without a colon")
+        return default
 
     def _host(self, path: str, value: object, default: str | None) -> str | None:
         if isinstance(value, str) and HOST.fullmatch(value):

@@ -7,6 +7,7 @@ value is the verdict. Whoever drives it (the service's loop, the engine's poll, 
     Read, Commit     -> Found, Committed         Show           -> Shown
     LookUp           -> LookedUp                 CheckPassword  -> Checked
     Locate           -> Located                  CheckPath      -> PathChecked
+    BreakGlass       -> GlassBroken
     Wait             -> DeviceTouch, DeviceReply, DeviceGone, or Skipped where it was skippable
     HangUp           -> Shown                    Alert, About   -> Shown
     any of them      -> Aborted or Expired
@@ -96,12 +97,14 @@ class Alert:
     Args:
         reason: one machine-readable word.
         factor, credential, label: what it is about.
+        loud: False for what happens to anybody who mistypes: a record of its own, but nobody is woken up.
     """
 
     reason: str
     factor: str
     credential: str
     label: str
+    loud: bool = True
 
 
 @structure
@@ -154,8 +157,23 @@ class CheckPath:
 
 
 @structure
+class BreakGlass:
+    """Take a break-glass code away, once and for all, off the loop; no store is needed for it.
+
+    Args:
+        digest: of what was typed; None: take none, only look how many there are.
+        user: the account that is entered.
+        at: seconds since the epoch, UTC.
+    """
+
+    digest: bytes | None = field(repr=False)
+    user: str
+    at: int
+
+
+@structure
 class Show:
-    """Management only: hand one record to the CLI."""
+    """Hand one record to the CLI; in a login only that something was enrolled, for the audit trail."""
 
     record: Mapping[str, Any] = field(repr=False)
 
@@ -217,6 +235,23 @@ class PathChecked:
 
 
 @structure
+class GlassBroken:
+    """What became of it.
+
+    Args:
+        left: how many codes there are now that have not expired, whoever they are for.
+        taken: id of the code that was taken: on disk it is gone. None: no such code opens this account.
+        label: its name.
+        reason: why none was taken for certain, one word for the audit record.
+    """
+
+    left: int
+    taken: str | None = None
+    label: str = ""
+    reason: str = ""
+
+
+@structure
 class DeviceTouch:
     """A device waits for its user's touch.
 
@@ -256,10 +291,10 @@ class Expired:
     """The session's deadline, or the wait's, has passed."""
 
 
-Asked = LookUp | Locate | CheckPassword | CheckPath
+Asked = LookUp | Locate | CheckPassword | CheckPath | BreakGlass
 Want = Tell | Warn | Ask | AskSecret | Read | Commit | Wait | HangUp | Asked | Show | Alert | About
-Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | PathChecked | Skipped | Aborted | Expired
-Event = Told | DeviceTouch | DeviceReply | DeviceGone
+Told = Shown | Answer | Found | Committed | LookedUp | Located | Checked | PathChecked | GlassBroken
+Event = Told | Skipped | Aborted | Expired | DeviceTouch | DeviceReply | DeviceGone
 
 T = TypeVar("T")
 E = TypeVar("E")

@@ -9,7 +9,8 @@ from .conversation import Steps, commit, read, show
 from .enroll import Desk, checked_label, permit, renew_recovery
 from .errors import RefusedError
 from .factors.recovery import SET, remaining
-from .store.base import Account, Credential, ListAccounts, Remove, Rename, Unlock
+from .notices import naming
+from .store.base import TICKET, Account, Credential, ListAccounts, Remove, Rename, Unlock
 from .throttle import Tally, remaining as seconds_left, standing
 
 SHORTEST_PREFIX = 4
@@ -29,7 +30,9 @@ def rename(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     credential = _find(account, args.get("credential"))
     label = checked_label(args.get("label"), {c.label for c in account.credentials})
     yield from permit(desk, account)
-    (done,) = yield from commit(Rename(desk.caller.uid, credential.id, label))
+    (done,) = yield from commit(
+        desk.announced(Rename(desk.caller.uid, credential.id, label), "renamed", naming(credential.factor, label))
+    )
     _must_exist(done)
     yield from show(kind="renamed", id=credential.id, factor=credential.factor, label=label)
 
@@ -39,9 +42,11 @@ def remove(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     account = yield from desk.account()
     credential = _find(account, args.get("credential"))
     yield from permit(desk, account)
-    (done,) = yield from commit(Remove(desk.caller.uid, credential.id))
+    (done,) = yield from commit(
+        desk.announced(Remove(desk.caller.uid, credential.id), "removed", naming(credential.factor, credential.label))
+    )
     _must_exist(done)
-    left = len(account.credentials) - 1
+    left = sum(each.factor != TICKET for each in account.credentials if each is not credential)
     yield from show(kind="removed", id=credential.id, factor=credential.factor, label=credential.label, left=left)
 
 
@@ -51,7 +56,7 @@ def recovery(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     if args.get("renew") is not True:
         left = sum(remaining(c) for c in account.of("recovery"))
         return (yield from show(kind="recovery_left", left=left, of=SET))
-    if not account.credentials:
+    if not account.enrolled:
         raise RefusedError("not_found", "recovery codes come with the first credential: pam-mfa enroll")
     yield from permit(desk, account)
     yield from renew_recovery(desk, account)
@@ -68,7 +73,7 @@ def unlock(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         highest = factor.ceiling(credential, now) if factor else None
         if highest is not None and credential.mark > highest:
             capped.append((credential.id, highest))
-    (tallies,) = yield from commit(Unlock(desk.caller.uid, tuple(capped)))
+    (tallies,) = yield from commit(desk.announced(Unlock(desk.caller.uid, tuple(capped)), "unlocked"))
     yield from show(kind="unlocked", tallies=tallies, marks=len(capped))
 
 

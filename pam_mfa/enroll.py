@@ -10,20 +10,34 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import first
+from .assessment import Request, find_rule, place, start
 from .config import FirstEnrolment, Settings
-from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show
+from .conversation import Checked, CheckPassword, Steps, ask, commit, expect, read, show, tell
 from .errors import ChangedMeanwhile, RefusedError
-from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place
-from .login import Request, find_rule, is_device, place, prove
-from .rules import Rule, UserVerification
-from .store.base import Account, Enrol, FindAccount
-from .structure import structure
+from .factors import enrolled_by_users, methods
+from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, is_device
+from .login import prove
+from .notices import naming
+from .outcome import Proof
+from .rules import FirstFactor, Rule, UserVerification
+from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
+from .structure import replace as changed, structure
 from .throttle import Instant
+from .tickets import held, prove_ticket
 
 MAX_LABEL = 64
 MAX_CREDENTIALS = 20
 RECOVERY_LABEL = "recovery codes"
 SERVICE = "pam-mfa"  # whose rule holds for changes
+NO_TICKET = (
+    "the first credential needs a one-time code from your administrator, who gets one by: sudo pam-mfa issue-code"
+)
+ASK_TICKET = "Now the one-time code from your administrator."
+NOTHING_TO_ASK = (
+    "nothing was changed: it needs a proof, and an SSH key is all you have, which nobody can be asked for: "
+    "an administrator can run pam-mfa enroll --user"
+)
 AWAY = (
     "a session from elsewhere may not use this host's security keys or smartcards (setting local_key): "
     "do it there, or with sudo"
@@ -69,13 +83,20 @@ class Desk:
         account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
         return account
 
+    def announced(self, operation: Operation, what: str, about: str = "") -> Announce:
+        """An operation with the notice of it: a word of notices.WORDS, and which credential it is about."""
+        caller = self.caller
+        by_root = caller.peer_uid == 0
+        return Announce(operation, Notice(caller.uid, caller.user, what, about, by_root, self.now().wall))
+
 
 def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     """Flow: prove who you are, make a credential, and with the first one a set of recovery codes too."""
     wanted = args.get("factor")
-    factor = desk.factors.get(wanted) if isinstance(wanted, str) else None
-    if factor is None:
-        raise RefusedError("invalid", f"choose a factor: {', '.join(desk.factors)}")
+    known = enrolled_by_users(desk.factors)
+    if wanted not in known:
+        raise RefusedError("invalid", f"choose a factor: {', '.join(known)}")
+    factor = desk.factors[wanted]
     if is_device(factor):
         yield from at_host(desk)
     account = yield from desk.account()
@@ -83,10 +104,11 @@ def enroll(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from permit(desk, account)
         return (yield from renew_recovery(desk, account))
     label = _label(args.get("label"), factor.name, account)
-    yield from permit(desk, account)
+    yield from _admit(desk, account)
     made = [(yield from factor.enrol(_enrolment(desk, account, label, args)))]
     if not account.of("recovery"):
         made.append((yield from desk.factors["recovery"].enrol(_enrolment(desk, account, RECOVERY_LABEL, {}))))
+    yield from _pay(desk, account)
     yield from _store(desk, account, made)
 
 
@@ -110,29 +132,87 @@ def at_host(desk: Desk) -> Steps[None]:
 
 def permit(desk: Desk, account: Account) -> Steps[None]:
     """Sub-flow: the caller may change this account. Raises RefusedError."""
+    yield from _admit(desk, account)
+    yield from _pay(desk, account)
+
+
+def _admit(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the caller may change this account once `_pay` has taken what that costs. Raises RefusedError."""
     if desk.caller.peer_uid == 0:
         return
-    if account.credentials:
-        yield from _prove_credential(desk, account)
-    elif desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
+    if account.enrolled:
+        return (yield from _prove_credential(desk, account))
+    yield from _from_there(desk)
+    if desk.settings.first_enrolment is FirstEnrolment.PASSWORD:
         yield from _prove_password(desk)
+    elif desk.settings.first_enrolment is FirstEnrolment.TICKET:
+        _demand_ticket(desk, account)
+
+
+def _pay(desk: Desk, account: Account) -> Steps[None]:
+    """Sub-flow: the ticket that a first credential costs, once nothing but storing it can fail. Raises RefusedError."""
+    costs = desk.settings.first_enrolment is FirstEnrolment.TICKET
+    if costs and not account.enrolled and desk.caller.peer_uid != 0:
+        yield from _prove_ticket(desk, account)
+
+
+def _demand_ticket(desk: Desk, account: Account) -> None:
+    if not held(account, desk.now()):
+        raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
+
+
+def _from_there(desk: Desk) -> Steps[None]:
+    """Sub-flow: the caller's session is one in which first credentials are enrolled. Raises RefusedError."""
+    wanted = desk.settings.enrol_from
+    if wanted.networks or wanted.services:
+        began = yield from start(_request(desk, service=""))
+        if not first.from_there(wanted, began):
+            raise RefusedError("not_allowed", first.ELSEWHERE)
 
 
 def _prove_credential(desk: Desk, account: Account) -> Steps[None]:
-    enrolled = [name for name in desk.factors if account.of(name)]
-    here = yield from _place(desk, [desk.factors[name] for name in enrolled])
-    ceremony = Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
+    enrolled = [name for name in methods(desk.factors) if account.of(name)]
+    if not enrolled and not held(account, desk.now()):
+        raise RefusedError("refused", NOTHING_TO_ASK)
+    ceremony = yield from _ceremony(desk, account, enrolled)
     proof = yield from prove(ceremony, enrolled, desk.factors)
-    if proof is None or proof.session != desk.caller.session or proof.uid != desk.caller.uid:
+    if not _is_callers(proof, desk):
         raise RefusedError("refused", "nothing was changed: a code of a credential you already have is needed")
 
 
-def _place(desk: Desk, held: Iterable[Factor]) -> Steps[Place]:
-    """Sub-flow: where the caller is, which is a session of its own."""
-    caller, settings = desk.caller, desk.settings
-    request = Request(caller.session, caller.peer_uid, SERVICE, caller.user, caller.uid, host=caller.host)
+def _prove_ticket(desk: Desk, account: Account) -> Steps[None]:
+    _demand_ticket(desk, account)
+    yield from tell(ASK_TICKET)
+    ceremony = yield from _ceremony(desk, account, ())
+    proof = yield from prove_ticket(ceremony, desk.factors)
+    if proof is None or not _is_callers(proof, desk):
+        raise RefusedError("refused", f"nothing was changed: {NO_TICKET} {desk.caller.user}")
+    yield from show(kind="proven", id=proof.credential, factor=proof.factor, label=proof.label)
+
+
+def _ceremony(desk: Desk, account: Account, names: Iterable[str]) -> Steps[Ceremony]:
+    here = yield from _place(desk, [desk.factors[name] for name in names])
+    return Ceremony(desk.caller.session, desk.caller.uid, account, desk.now, place=here)
+
+
+def _is_callers(proof: Proof | None, desk: Desk) -> bool:
+    return proof is not None and proof.session == desk.caller.session and proof.uid == desk.caller.uid
+
+
+def _place(desk: Desk, factors: Iterable[Factor]) -> Steps[Place]:
+    """Sub-flow: where the caller is, which is a session of its own.
+
+    The kernel has said who that is: whatever was proven before logins, from nobody here need be hidden what they have.
+    """
+    request, settings = _request(desk), desk.settings
     rule, facts = yield from find_rule(request, settings)
-    return (yield from place(request, settings, rule, held, facts.where))
+    rule = changed(rule, first_factor=FirstFactor.STACK)
+    return (yield from place(request, settings, rule, factors, facts.where))
+
+
+def _request(desk: Desk, service: str = SERVICE) -> Request:
+    caller = desk.caller
+    return Request(caller.session, caller.peer_uid, service, caller.user, caller.uid, host=caller.host)
 
 
 def _prove_password(desk: Desk) -> Steps[None]:
@@ -150,11 +230,16 @@ def _label(wanted: object, factor: str, account: Account) -> str:
     """A label of the user's choice, or the factor's name with a number. Raises RefusedError."""
     taken = {c.label for c in account.credentials} | {RECOVERY_LABEL}
     added = 1 if account.of("recovery") else 2
-    if len(account.credentials) + added > MAX_CREDENTIALS:
+    if crowded(account, added):
         raise RefusedError("invalid", "an account has at most 20 credentials: remove one first with pam-mfa remove")
     if wanted is None:
         return next(name for n in range(1, MAX_CREDENTIALS + 2) if (name := f"{factor} {n}") not in taken)
     return checked_label(wanted, taken)
+
+
+def crowded(account: Account, added: int) -> bool:
+    """Whether so many more are too many. A ticket, which nobody enrolled, takes nobody's place."""
+    return sum(c.factor != TICKET for c in account.credentials) + added > MAX_CREDENTIALS
 
 
 def checked_label(wanted: object, taken: set[str]) -> str:
@@ -199,8 +284,11 @@ def _store(desk: Desk, account: Account, made: list[Made], replace: frozenset[st
     # What the caller may do was decided on these credentials. An empty account costs less than any other: whoever
     # began when it was empty may not end there once it is not (S08).
     expected = frozenset(credential.id for credential in account.credentials)
+    change = Enrol(tuple(m.credential for m in made), replace, expected, alone=True)
+    first = made[0].credential
+    what = "recovery" if first.factor == "recovery" else "enrolled"
     try:
-        yield from commit(Enrol(tuple(m.credential for m in made), replace, expected, alone=True))
+        yield from commit(desk.announced(change, what, naming(first.factor, first.label)))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None
     for credential in (m.credential for m in made):

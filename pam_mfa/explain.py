@@ -6,20 +6,23 @@ that proves a factor: it is run until it says something, and given up. Nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from . import credit, notices, tickets
+from .assessment import Assessment, Request, assess
 from .conversation import Ask, AskSecret, Commit, DeviceReply, DeviceTouch, Event, Steps, Tell, Wait, Want, Warn, show
 from .devices.base import Assert, Holds, Idle, Sign, Touch, Transport
 from .enroll import Desk
 from .errors import RefusedError
-from .factors.base import Ceremony, Factor
-from .login import Assessment, Request, assess, begin, is_device, notice, prove
+from .factors.base import Ceremony, Factor, is_device
+from .login import begin, hears, notice, proven
 from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
 from .rules import TERM_KEYS, Rule
+from .store.base import TICKET
 from .throttle import Standing, Tally, standing
 from .wire import TEXT_LIMITS, Tag
 
@@ -35,16 +38,18 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
 
     Args:
         args: the PAM items service, rhost, tty and ruser; `session`, where it comes from, if that is not to be found
-            out; `public_key`, whether sshd has taken one.
+            out; `public_key`, whether sshd has taken one; `ssh_key`, which one.
     """
     request = _request(desk, args)
     found = yield from assess(request, desk.settings, desk.now, _where(args.get("session")))
     for rule in _tried(desk, found):
         yield from show(kind="rule", name=rule.name, holds=rule is found.rule, conditions=_held(rule, found))
     ceremony = yield from begin(request, desk.settings, desk.factors, desk.now, found)
-    methods = _methods(ceremony, [desk.factors[name] for name in found.rule.methods])
-    asked = found.decision.entry is Entry.PROVE
-    sees = (yield from _first_words(prove(ceremony, found.rule.methods, desk.factors))) if asked else notice(found)
+    methods = _methods(ceremony, desk.factors)
+    seen = found.decision.entry is Entry.PROVE and credit.credited(request, desk.settings, ceremony) is not None
+    sees = _told(found, seen)
+    if not seen and found.decision.entry in (Entry.PROVE, Entry.ENROL):
+        sees = yield from _first_words(proven(request, desk.settings, desk.factors, found, ceremony))
     yield from show(
         kind="explained",
         rule=found.rule.name,
@@ -54,10 +59,18 @@ def explain(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         local=ceremony.place.local,
         entry=found.decision.entry.value,
         reason=found.decision.reason,
-        methods=methods,
+        ago=found.ago,
+        methods=methods | credit.stands(request, desk.settings, ceremony),
         sees=sees,
-        code=_code(found, methods, desk.factors),
+        code=SUCCESS if seen else _code(found, methods, desk.factors),
     )
+
+
+def _told(found: Assessment, seen: bool) -> str:
+    """What they are told first who get in without being asked."""
+    if not seen and found.decision.entry is not Entry.EXEMPT:
+        return ""
+    return notice(found) or next(iter(notices.news(found.account) if seen or hears(found) else ()), "")
 
 
 def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
@@ -73,8 +86,19 @@ def _request(desk: Desk, args: Mapping[str, Any]) -> Request:
         items["ruser"] = caller.user  # sudo names its user as the caller
     if caller.peer_uid != 0 and items["ruser"] not in ("", caller.user):
         raise RefusedError("not_allowed", "only root may ask what somebody else would be asked: use sudo")
-    authinfo = (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
-    return Request(caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=authinfo, **items)
+    return Request(
+        caller.session, 0, user=caller.user, uid=caller.uid, host=caller.host, authinfo=_authinfo(args), **items
+    )
+
+
+def _authinfo(args: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """What sshd is supposed to have proven. Raises RefusedError."""
+    if "ssh_key" not in args:
+        return (PUBLIC_KEY + b"...",) if args.get("public_key") is True else ()
+    key = args["ssh_key"]
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable():
+        raise RefusedError("invalid", "that cannot be an SSH key")
+    return (PUBLIC_KEY + key.encode(),)
 
 
 def _held(rule: Rule, found: Assessment) -> list[dict[str, Any]]:
@@ -106,12 +130,15 @@ def _tried(desk: Desk, found: Assessment) -> Iterator[Rule]:
     yield desk.settings.policy
 
 
-def _methods(ceremony: Ceremony, factors: Iterable[Factor]) -> dict[str, str]:
+def _methods(ceremony: Ceremony, factors: Mapping[str, Factor]) -> dict[str, str]:
     """How each method stands. Codes that follow each other are asked for until the tries are spent: that is the end."""
-    runs = [(device, list(group)) for device, group in groupby(factors, key=is_device)]
+    listed = [factors[name] for name in ceremony.place.rule.methods]
+    runs = [(device, list(group)) for device, group in groupby(listed, key=is_device)]
     codes = next((number for number, (device, _) in enumerate(runs) if not device), len(runs))
     stands = {factor.name: _stands(ceremony, factor) for _, run in runs[: codes + 1] for factor in run}
-    return stands | {factor.name: BEHIND for _, run in runs[codes + 1 :] for factor in run}
+    stands |= {factor.name: BEHIND for _, run in runs[codes + 1 :] for factor in run}
+    ticket = tickets.asked(ceremony, codes=codes < len(runs))
+    return stands | ({TICKET: _stands(ceremony, factors[TICKET])} if ticket else {})
 
 
 def _stands(ceremony: Ceremony, factor: Factor) -> str:
@@ -125,7 +152,7 @@ def _stands(ceremony: Ceremony, factor: Factor) -> str:
 
 def _code(found: Assessment, methods: Mapping[str, str], factors: Mapping[str, Factor]) -> str:
     """What PAM is told where whoever can answer right does."""
-    if found.decision.entry is Entry.PROVE and OPEN in methods.values():
+    if found.decision.entry is Entry.ENROL or (found.decision.entry is Entry.PROVE and OPEN in methods.values()):
         return SUCCESS
     outcome = Outcome.DENIED
     if found.decision.entry is Entry.EXEMPT:

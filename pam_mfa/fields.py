@@ -12,10 +12,14 @@ from .errors import ConfigError
 
 if TYPE_CHECKING:
     from datetime import date
+    from ipaddress import IPv4Network, IPv6Network
 
 MAX_LINE = 4096
 MAX_SHOWN = 64
 MAX_KEY = 256
+MAPPED = "::ffff:0:0/96"  # IPv4 addresses in IPv6 (RFC 4291 section 2.5.5.2); they are matched as IPv4
+DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])", re.ASCII)
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 NEWLINE = "\n"
 
@@ -89,6 +93,45 @@ class Fields:
         self.problem(path, f"{kind(value)}; must be a date, for example 2030-12-31")
         return default
 
+    def whole(self, path: str, value: object, most: int) -> int | None:
+        """A whole number from 0 to `most`; None for what is none."""
+        if type(value) is int and 0 <= value <= most:  # bool is an int to Python
+            return value
+        self.problem(path, f"must be a whole number from 0 to {most}")
+        return None
+
+    def time(self, path: str, value: object, least: int, most: int) -> int | None:
+        """A time in seconds, written as "30s", "10m", "4h" or "1d"; None for what is none."""
+        seconds = duration(value) if isinstance(value, str) else None
+        if seconds is not None and least <= seconds <= most:
+            return seconds
+        self.problem(path, f'must be a time from {spelled(least)} to {spelled(most)}, for example "10m"')
+        return None
+
+    def sentence(self, path: str, value: object, most: int) -> str | None:
+        """A printable text of one line; None for what is none."""
+        if isinstance(value, str) and 0 < len(value) <= most and value.isprintable():
+            return value
+        self.problem(path, f"must be a text of 1 to {most} printable characters")
+        return None
+
+    def networks(self, path: str, value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Networks of addresses."""
+        networks = []
+        for at, text in self.names(path, value).items():
+            network = _network(text)
+            if network is None:
+                self.problem(at, f"{quoted(text)} is not a network, for example 192.0.2.0/24 or 2001:db8::/32")
+            else:
+                networks.append(network)
+        return self.not_empty(path, value, tuple(networks))
+
+    def not_empty(self, path: str, value: object, values: tuple[T, ...]) -> tuple[T, ...]:
+        """A condition that is there and names nobody would hold for nobody, or for everybody: who knows."""
+        if value == []:
+            self.problem(path, "empty: a rule for nobody; leave the key out for everybody")
+        return values
+
     def some(self, path: str, value: object, known: tuple[str, ...], what: str) -> tuple[str, ...]:
         """At least one of the known names."""
         names = self.names(path, value)
@@ -115,6 +158,18 @@ class Fields:
 def given(table: dict[str, object], key: str, read: Callable[[str, object, T], T], default: T, path: str = "") -> T:
     """What `read` makes of a key, `default` where it is not there."""
     return read(join(path, key), table[key], default) if key in table else default
+
+
+def duration(text: str) -> int | None:
+    """Seconds of a time such as "30s", "10m", "4h" or "1d"; None where it is none."""
+    found = DURATION.fullmatch(text)
+    return int(found[1]) * UNITS[found[2]] if found else None
+
+
+def spelled(seconds: int) -> str:
+    """A time as it is written: in the largest unit of which it is a whole number."""
+    unit = max((unit for unit, size in UNITS.items() if seconds % size == 0), key=lambda unit: UNITS[unit])
+    return f"{seconds // UNITS[unit]}{unit}"
 
 
 def toml(text: str) -> dict[str, object]:
@@ -154,3 +209,15 @@ def kind(value: object) -> str:
 
 def _printable(text: str) -> str:
     return ascii(text)[1:-1]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    """A network that addresses can be in: of no single interface, and IPv4 in its own form."""
+    from ipaddress import IPv6Network, ip_network  # who has no networks does not pay for it
+
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return None
+    mapped = isinstance(network, IPv6Network) and network.subnet_of(IPv6Network(MAPPED))
+    return None if mapped or "%" in text else network

@@ -1,5 +1,5 @@
-"""The flows that take over what another program enrolled: security keys, and keys of smartcards. Root only: nothing is
-proven, nothing is touched.
+"""The flows that take over what another program enrolled: security keys, and keys of smartcards and of ssh. Root only:
+nothing is proven, nothing is touched.
 
 The command has read the files (importers/). What it sends is checked once more: logins are verified with it.
 """
@@ -13,13 +13,14 @@ from typing import Any
 
 from .conversation import Steps, ask, commit, show
 from .credentials import root_only
-from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk
+from .enroll import MAX_CREDENTIALS, RECOVERY_LABEL, Desk, crowded
 from .errors import ChangedMeanwhile, RefusedError
-from .factors import fido2, piv
+from .factors import fido2, piv, ssh_key, ssh_public
 from .factors.assertion import Unproven, public_key
 from .factors.base import other_owner
 from .importers.base import Imported, Pinned, Unusable, check_id, check_rp_id
 from .importers.publickey import NAMES
+from .notices import naming
 from .store.base import Account, Credential, Enrol
 from .structure import structure
 
@@ -84,7 +85,7 @@ def _import(desk: Desk, args: Mapping[str, Any], apply: bool) -> Steps[None]:
         yield from _alone(desk, fresh)
     made = _credentials(desk, account, fresh, source)
     if apply and made:
-        yield from _store(account, made, alone)
+        yield from _store(desk, account, made, alone)
     enrolled = present | {key.identity: credential for key, credential in zip(fresh, made, strict=True)}
     for key in keys:
         state = "present" if key.identity in present else "imported" if apply else "ready"
@@ -157,6 +158,23 @@ def _card(item: Mapping[str, Any], user: str) -> Taken:
     return Taken(material.id, found.identity, material.pack())
 
 
+def _ssh_key(item: Mapping[str, Any], user: str) -> Taken:
+    """A security key that its user has for ssh."""
+    if not isinstance(item["verified"], bool):
+        raise ValueError("no flag")
+    try:
+        key = ssh_public.parse(_bytes(item["key"]))
+        ssh_public.check(key)
+    except Unproven:
+        raise Unusable("an SSH key is none of a security key, or damaged") from None
+    material = ssh_key.Material(key.blob, item["verified"])
+    return Taken(material.id, key.blob, material.pack())
+
+
+def _blob(material: bytes) -> bytes:
+    return ssh_key.Material.unpack(material).blob
+
+
 def _credential_id(material: bytes) -> bytes:
     return fido2.Material.unpack(material).credential_id
 
@@ -170,6 +188,7 @@ SOURCES: Mapping[str, Source] = {
     "passkey": Source("fido2", "passkey", _security_key, _credential_id),
     "pam_p11": Source("smartcard", "pam_p11 card", _card, _value),
     "pam_pkcs11": Source("smartcard", "pam_pkcs11 card", _card, _value),
+    "authorized_keys": Source(ssh_key.NAME, "ssh key", _ssh_key, _blob),
 }
 
 
@@ -186,7 +205,7 @@ def _alone(desk: Desk, keys: Sequence[Taken]) -> Steps[None]:
 
 def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: Source) -> list[Credential]:
     """Raises RefusedError where they are too many."""
-    if len(account.credentials) + len(keys) > MAX_CREDENTIALS:
+    if crowded(account, len(keys)):
         raise RefusedError("invalid", f"an account has at most {MAX_CREDENTIALS} credentials: remove some first")
     taken = {credential.label for credential in account.credentials} | {RECOVERY_LABEL}
     free = (label for n in range(1, 2 * MAX_CREDENTIALS) if (label := f"{source.stem} {n}") not in taken)
@@ -197,9 +216,10 @@ def _credentials(desk: Desk, account: Account, keys: Sequence[Taken], source: So
     ]
 
 
-def _store(account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
+def _store(desk: Desk, account: Account, made: Sequence[Credential], alone: bool) -> Steps[None]:
     expected = frozenset(credential.id for credential in account.credentials)
+    about = naming(made[0].factor, made[0].label) if len(made) == 1 else f"{len(made)} credentials ({made[0].factor})"
     try:
-        yield from commit(Enrol(tuple(made), expected=expected, alone=alone))
+        yield from commit(desk.announced(Enrol(tuple(made), expected=expected, alone=alone), "imported", about))
     except ChangedMeanwhile:
         raise RefusedError("refused", "nothing was changed: the account's credentials changed meanwhile") from None

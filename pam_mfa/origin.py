@@ -44,11 +44,20 @@ class Facts:
         peer_remote: whether the session that the asking process belongs to is remote, or may be.
         owner: the sessions of the uid in whose slice the asking process runs.
         user: the sessions of the user who is to log in.
+        session: logind's id of the session that the asking process belongs to, "" where none is open.
+        leader: what the kernel knows of its terminal: pid and start of the process that leads its session, "" where
+            that has ended. logind may give an id again, the kernel does not give this pair.
+        service, host: what began the session that the asking process belongs to, as PAM_SERVICE and PAM_RHOST said it;
+            "" where that is not known.
     """
 
     peer_remote: bool | None = None
     owner: Sessions | None = None
     user: Sessions | None = None
+    session: str = ""
+    leader: str = ""
+    service: str = ""
+    host: str = ""
 
 
 UNKNOWN = Facts()

@@ -40,7 +40,7 @@ PAM_CODE = {
 class Proof:
     """That a credential's answer was right and its use is on disk.
 
-    Made by a factor's verifier (`factors.base.settle`) and nowhere else.
+    Made by a factor's verifier (`factors.base.settle`), by whoever takes a break-glass code, and nowhere else.
 
     Args:
         session: id of the session whose question was answered.
@@ -72,6 +72,11 @@ class Verdict:
     factor: str | None = None
     credential: str | None = None
     label: str | None = None
+
+    @property
+    def grants(self) -> bool:
+        """Whether it is one of `grant`."""
+        return self.outcome is Outcome.GRANTED
 
 
 def grant(proof: object, session: str, uid: int, caveat: str = "") -> Verdict:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from .origin import Origin
 from .rules import NOT, FirstFactor, LocalKey, Match, Rule, Session, Unenrolled
 from .structure import structure
 from .throttle import Instant
 
+if TYPE_CHECKING:
+    from datetime import date
+    from ipaddress import IPv4Network, IPv6Network
+
 PUBLIC_KEY = b"publickey "
+ENROLLED = "enrolled"
+TOTP = "totp"  # what can be enrolled in a login
 DAY = 86400
 EPOCH = 719163  # date(1970, 1, 1).toordinal()
+# A clock that shows an earlier time is certainly wrong: Debian 12, the oldest system that this runs on, came out on
+# that day, 2023-06-10 (UTC). A later day, our release's, would be no surer: who sets a clock sets it to the one after.
+FLOOR = 1_686_355_200
 
 
 class Missing(Enum):
@@ -31,6 +41,7 @@ class Entry(Enum):
 
     PROVE = "prove"
     EXEMPT = "exempt"
+    ENROL = "enrol"
     REFUSE = "refuse"
 
 
@@ -75,12 +86,14 @@ class Decision:
     Args:
         entry: whether a factor has to be proven.
         reason: one word for the audit record.
-        days: for who gets in without a credential up to a date, how many days more.
+        days, logins: for who gets in without a credential, for how many days more, and how often after this login;
+            None where the rule does not say.
     """
 
     entry: Entry
     reason: str
     days: int | None = None
+    logins: int | None = None
 
 
 MISSED = {"groups": Missing.GROUPS, "session": Missing.ORIGIN}
@@ -103,7 +116,7 @@ def conditions(match: Match, facts: Facts) -> Iterator[Condition]:
     Whether there is such an account is none of them: who is unknown is asked what anybody of that name would be.
     """
     if match.services:
-        yield Condition("services", match.services, _service(match.services, facts.service))
+        yield Condition("services", match.services, is_service(match.services, facts.service))
     if match.users:
         yield Condition("users", match.users, _listed(match.users, frozenset({facts.user})))
     if match.networks:
@@ -117,7 +130,12 @@ def conditions(match: Match, facts: Facts) -> Iterator[Condition]:
 
 
 def decide(
-    rule: Rule, known: bool, enrolled: bool, authinfo: tuple[bytes, ...] = (), now: Instant | None = None
+    rule: Rule,
+    known: bool,
+    enrolled: bool,
+    authinfo: tuple[bytes, ...] = (),
+    now: Instant | None = None,
+    graced: int = 0,
 ) -> Decision:
     """The decision. An account that does not exist is never exempt, whatever the rule says.
 
@@ -125,18 +143,39 @@ def decide(
         known: the account that is entered, and whose factor it is, exist in the system's user database.
         enrolled: the store positively said that the latter has a credential (True) or none (False).
         authinfo: what sshd says that it has proven, believed only from root.
-        now: without it every date has passed.
+        now: without it, or before FLOOR, every date has passed: a clock that is set back gives no days.
+        graced: how often it was let in without a credential.
     """
     if rule.first_factor is FirstFactor.PUBLICKEY and not any(line.startswith(PUBLIC_KEY) for line in authinfo):
         return Decision(Entry.REFUSE, "no_public_key")
     if known and rule.exempt:
         return Decision(Entry.EXEMPT, "exempt")
-    if known and not enrolled and rule.unenrolled is Unenrolled.ALLOW:
+    if not known or enrolled:
+        return Decision(Entry.PROVE, ENROLLED if enrolled else "unenrolled")
+    if rule.unenrolled is Unenrolled.ALLOW:
         return Decision(Entry.EXEMPT, "unenrolled_allowed")
-    if known and not enrolled and rule.enrol_by is not None and now is not None:
-        days = rule.enrol_by.toordinal() - EPOCH - now.wall // DAY
-        return Decision(Entry.EXEMPT, "enrol_by", days) if days >= 0 else Decision(Entry.PROVE, "enrol_by_over")
-    return Decision(Entry.PROVE, "enrolled" if enrolled else "unenrolled")
+    return _roll_out(rule, now, graced)
+
+
+def _roll_out(rule: Rule, now: Instant | None, graced: int) -> Decision:
+    """For a user without a credential: let in as long as both the date and the number allow it, then enrolled."""
+    days = None if rule.enrol_by is None else _days(rule.enrol_by, now)
+    logins = None if rule.logins_left is None else rule.logins_left - graced - 1
+    if days is not None and days < 0:
+        over = "enrol_by_over"
+    elif logins is not None and logins < 0:
+        over = "logins_left_over"
+    elif days is not None or logins is not None:
+        return Decision(Entry.EXEMPT, "enrol_by" if logins is None else "logins_left", days, logins)
+    else:
+        over = "unenrolled"
+    if rule.enrol_at_login and rule.first_factor is not FirstFactor.NONE and TOTP in rule.methods:
+        return Decision(Entry.ENROL, "enrol_at_login")
+    return Decision(Entry.PROVE, over)
+
+
+def _days(last: date, now: Instant | None) -> int:
+    return -1 if now is None or now.wall < FLOOR else last.toordinal() - EPOCH - now.wall // DAY
 
 
 def may_use(local_key: LocalKey, where: Origin) -> bool:
@@ -146,7 +185,8 @@ def may_use(local_key: LocalKey, where: Origin) -> bool:
     return local_key is LocalKey.ALWAYS
 
 
-def _service(patterns: tuple[str, ...], service: str) -> bool:
+def is_service(patterns: tuple[str, ...], service: str) -> bool:
+    """Whether one of the patterns is for a PAM service."""
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(service, pattern) for pattern in patterns)
@@ -159,17 +199,21 @@ def _listed(names: tuple[str, ...], has: frozenset[str]) -> bool:
 
 
 def _network(match: Match, facts: Facts) -> bool:
-    """A literal address in one of the networks. A name is whatever its owner's DNS says."""
-    if not facts.believed or not facts.rhost:
+    return facts.believed and in_networks(match.networks, facts.rhost)
+
+
+def in_networks(networks: tuple[IPv4Network | IPv6Network, ...], host: str) -> bool:
+    """Whether a host is a literal address in one of the networks. A name is whatever its owner's DNS says."""
+    if not host:
         return False
     from ipaddress import ip_address
 
     try:
-        address = ip_address(facts.rhost)
+        address = ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in network for network in match.networks)
+    return any((mapped or address) in network for network in networks)
 
 
 def _same(wanted: Session, where: Origin) -> bool:

@@ -1,7 +1,8 @@
 """One rule of the settings: whom it is for, and what it asks of them.
 
 A rule says no more than what its administrator wrote: every condition that is given has to hold, and what is not given
-is inherited from [policy]. All but `exempt`, which is inherited by no rule: one that lists methods has them asked for.
+is inherited from [policy]. All but `exempt` and `lease`, which are inherited by no rule: what lets somebody by stands
+where it holds.
 How rules are chosen is policy.py's.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .fields import Fields, given, join, quoted
 from .structure import structure
@@ -24,14 +25,14 @@ TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.@+-]{0,63}", re.ASCII)
 SERVICES = re.compile(r"[a-z0-9_.@*?-]{1,64}", re.ASCII)
 NOT = "!"
 POLICY = "policy"
-MAPPED = "::ffff:0:0/96"  # IPv4 addresses in IPv6 (RFC 4291 section 2.5.5.2); they are matched as IPv4
+MAX_LOGINS = 1000
+MAX_HELP = 200
+SHORTEST_LEASE, LONGEST_LEASE = 60, 12 * 3600
 MATCH_KEYS = ("services", "users", "groups", "networks", "session")
 TERM_KEYS = (
-    "methods", "exempt", "unenrolled", "enrol_by", "user_verification", "local_key", "subject", "first_factor",
+    "methods", "exempt", "unenrolled", "enrol_by", "logins_left", "enrol_at_login", "help", "user_verification",
+    "local_key", "subject", "first_factor", "credit_ssh_keys", "lease",
 )  # fmt: skip
-
-
-Value = TypeVar("Value")
 
 
 class Unenrolled(StrEnum):
@@ -106,7 +107,12 @@ class Rule:
         exempt: nothing is asked.
         unenrolled: what becomes of users without a credential.
         enrol_by: until the end of that day (UTC) they get in, and are told how long.
+        logins_left: as often they get in, and are told how often.
+        enrol_at_login: then they enrol an authenticator app in the login itself.
+        help: what to do, for somebody who is refused because of nothing enrolled; "" for nothing to say.
         user_verification, local_key, subject, first_factor: see there.
+        credit_ssh_keys: an enrolled security key that sshd has seen counts as proven.
+        lease: for how many seconds a proof holds for further logins from the same session; None for this one alone.
         name: its title, or its place in the file.
         match: whom it is for.
     """
@@ -119,6 +125,11 @@ class Rule:
     subject: Subject = Subject.USER
     first_factor: FirstFactor = FirstFactor.STACK
     enrol_by: date | None = None
+    logins_left: int | None = None
+    enrol_at_login: bool = False
+    help: str = ""
+    credit_ssh_keys: bool = False
+    lease: int | None = None
     name: str = POLICY
     match: Match = Match()
 
@@ -167,6 +178,11 @@ class RuleFields(Fields):
             subject=given(table, "subject", self.choice, base.subject, path),
             first_factor=given(table, "first_factor", self.choice, base.first_factor, path),
             enrol_by=given(table, "enrol_by", self.day, base.enrol_by, path),
+            logins_left=given(table, "logins_left", self._logins, base.logins_left, path),
+            enrol_at_login=given(table, "enrol_at_login", self.truth, base.enrol_at_login, path),
+            help=given(table, "help", self._help, base.help, path),
+            credit_ssh_keys=given(table, "credit_ssh_keys", self.truth, base.credit_ssh_keys, path),
+            lease=given(table, "lease", self._lease, None, path),
             name=name,
             match=match or Match(),
         )
@@ -191,7 +207,7 @@ class RuleFields(Fields):
 
     def _services(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
         what = "a PAM service name: 1 to 64 of a-z 0-9 _ . @ - (PAM has them in lower case), * or ?"
-        return self._not_empty(path, value, self.each(path, value, SERVICES, what))
+        return self.not_empty(path, value, self.each(path, value, SERVICES, what))
 
     def _listed(self, path: str, value: object, default: tuple[str, ...]) -> tuple[str, ...]:
         names = self.names(path, value)
@@ -202,33 +218,18 @@ class RuleFields(Fields):
         if names and all(name.startswith(NOT) for name in names.values()):
             # Whoever is in none of them would be meant too, which is everybody whom a directory does not list just now.
             self.problem(path, "only says whom the rule is not for: name at least one whom it is for")
-        return self._not_empty(path, value, tuple(names.values()))
+        return self.not_empty(path, value, tuple(names.values()))
 
     def _networks(
         self, path: str, value: object, default: tuple[IPv4Network | IPv6Network, ...]
     ) -> tuple[IPv4Network | IPv6Network, ...]:
-        networks = []
-        for at, text in self.names(path, value).items():
-            network = _network(text)
-            if network is None:
-                self.problem(at, f"{quoted(text)} is not a network, for example 192.0.2.0/24 or 2001:db8::/32")
-            else:
-                networks.append(network)
-        return self._not_empty(path, value, tuple(networks))
+        return self.networks(path, value)
 
-    def _not_empty(self, path: str, value: object, values: tuple[Value, ...]) -> tuple[Value, ...]:
-        if value == []:
-            self.problem(path, "empty: a rule for nobody; leave the key out for everybody")
-        return values
+    def _logins(self, path: str, value: object, default: int | None) -> int | None:
+        return self.whole(path, value, MAX_LOGINS)
 
+    def _lease(self, path: str, value: object, default: int | None) -> int | None:
+        return self.time(path, value, SHORTEST_LEASE, LONGEST_LEASE)
 
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    """A network that addresses can be in: of no single interface, and IPv4 in its own form."""
-    from ipaddress import IPv6Network, ip_network  # who has no networks does not pay for it
-
-    try:
-        network = ip_network(text)
-    except ValueError:
-        return None
-    mapped = isinstance(network, IPv6Network) and network.subnet_of(IPv6Network(MAPPED))
-    return None if mapped or "%" in text else network
+    def _help(self, path: str, value: object, default: str) -> str:
+        return self.sentence(path, value, MAX_HELP) or default

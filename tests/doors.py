@@ -8,30 +8,35 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from flows import FACTORS
-from stores import SEALER, discard
+from flows import FACTORS, recovery, totp
+from stores import SEALER, discard, enrol, make
 
 from pam_mfa import wire
 from pam_mfa.audit import Fields, Log
 from pam_mfa.config import Settings
-from pam_mfa.engine import EngineLink, drive
+from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Outcome
+from pam_mfa.rules import Match, Rule
 from pam_mfa.service import system
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.service.loop import KINDS, LoopBackend, Server
 from pam_mfa.service.session import Ground
+from pam_mfa.service.single import EngineLink, drive
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.writer import Writer
+from pam_mfa.structure import replace
 from pam_mfa.trail import Trail
 
 DEADLINE = 60.0  # seconds; for whatever should have happened long before
 NONCE = bytes(range(50, 66))
+PHONE = totp()
 
 
 class Shelf:
@@ -284,3 +289,30 @@ def opened(name: str, path: str, settings: Settings | None = None) -> Iterator[L
             yield door
         finally:
             door.close()
+
+
+def furnished(folder: Path) -> str:
+    """The path of a store where alice has a phone and recovery codes."""
+    path = make(folder / "state")
+    store = SqliteStore(path, SEALER)
+    store.prepare(["totp", "recovery"])
+    enrol(store, PHONE, recovery())
+    discard(store)
+    return path
+
+
+def code(steps: int = 0) -> str:
+    """A code of alice's phone, for the real clock."""
+    parameters = Parameters.unpack(PHONE.material)
+    return parameters.code(int(time.time()) // parameters.period + steps)
+
+
+def settings(door: Door, **changes: Any) -> None:
+    """Change what is in force behind a door."""
+    assert door.ground.settings is not None
+    door.ground.settings = replace(door.ground.settings, **changes)
+
+
+def exempt(group: str) -> tuple[Rule, ...]:
+    """Rules that let a group by."""
+    return (Rule(exempt=True, match=Match(groups=(group,))),)

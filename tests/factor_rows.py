@@ -5,19 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 import pyotp
 from ca import new_key
 from cardflows import ISSUING
-from flows import ALICE, Clock, World
+from flows import ALICE, FACTORS, Clock, World
 from softcard import NINE_A, SoftCard, certified, idle
 from softkey import SoftKey, once
 
 from pam_mfa.conversation import DeviceReply, Expired
 from pam_mfa.devices.base import Asserted, Scheme, Signed, Slot, Transport
-from pam_mfa.factors.base import Made
-from pam_mfa.store.base import Credential
+from pam_mfa.factors.base import Enrolment, Made
+from pam_mfa.store.base import Credential, Enrol
 
 Given = Mapping[str, Any]  # what flows.World is told of the user: answers typed, events of a device
 FOREIGN = [
@@ -43,6 +43,7 @@ class Row(ABC):
     name: str
     secrets: list[str]
     marks = True  # a use is told from its mark
+    options: ClassVar[Mapping[str, Any]] = {}  # of the enrolment
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -209,4 +210,34 @@ class SmartcardRow(Row):
         return [{"answers": ["123456"], "device": [self.card.carries, DeviceReply(answer)]} for answer in answers]
 
 
-ROWS: tuple[type[Row], ...] = (Fido2Row, SmartcardRow, TotpRow, RecoveryRow)
+class TicketRow(Row):
+    name = "ticket"
+    options: ClassVar[Mapping[str, Any]] = {"valid": 4 * 3600}
+
+    def enrolling(self) -> Given:
+        return {}
+
+    def right(self) -> Given:
+        """The code; where it was given before, that of a new one, which takes the place of the old one."""
+        assert self.made is not None
+        assert self.made.reveal is not None
+        code = self.made.reveal["code"]
+        if code in self.secrets:
+            code = self._another()
+        self.secrets.append(code)
+        return {"answers": [code]}
+
+    def _another(self) -> str:
+        assert self.world is not None
+        owner = self.credential.uid, self.credential.user
+        enrolment = Enrolment(*owner, self.credential.id, "its name", "host", self.clock, self.options)
+        self.made = self.world.run(FACTORS[self.name].enrol(enrolment))
+        assert self.made.reveal
+        self.world.store.apply([(Enrol((self.credential,), frozenset({self.name})),)])
+        return str(self.made.reveal["code"])
+
+    def wrong(self) -> Given:
+        return {"answers": ["-".join(["ZZZZ"] * 4)]}
+
+
+ROWS: tuple[type[Row], ...] = (Fido2Row, SmartcardRow, TotpRow, RecoveryRow, TicketRow)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
+import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,17 +13,16 @@ from pam_mfa.conversation import (
     Answer,
     Ask,
     AskSecret,
+    BreakGlass,
     Checked,
     CheckPassword,
     CheckPath,
     Commit,
     Committed,
-    DeviceGone,
-    DeviceReply,
-    DeviceTouch,
     Event,
     Expired,
     Found,
+    GlassBroken,
     Locate,
     Located,
     LookedUp,
@@ -29,31 +31,33 @@ from pam_mfa.conversation import (
     Read,
     Show,
     Shown,
-    Skipped,
     Steps,
     Tell,
     Wait,
     Want,
     Warn,
-    expect,
 )
 from pam_mfa.devices.base import Choose, Pin, Release, Use as UseCard
-from pam_mfa.errors import NameMismatch, StoreError
+from pam_mfa.errors import ChangedMeanwhile, NameMismatch, StoreError
 from pam_mfa.factors import registry
-from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.origin import UNKNOWN
-from pam_mfa.outcome import Proof
 from pam_mfa.store.base import (
     DECOY_UID,
     Account,
-    Advance,
+    Announce,
     Attempt,
     Burn,
     Count,
     Credential,
+    Enrol,
     FindAccount,
+    FindLease,
     FindOwners,
+    Grace,
+    Heard,
+    Lease,
+    Lend,
     Noted,
     Operation,
     Query,
@@ -89,8 +93,6 @@ class Clock:
 
 def mac(data: bytes) -> bytes:
     """A keyed hash, as the seal key gives one."""
-    import hmac
-
     return hmac.digest(b"a key of the tests", data, "sha256")
 
 
@@ -108,6 +110,14 @@ def recovery(codes: Sequence[str] = CODES, uid: int = ALICE, user: str = "alice"
     """An enrolled set of recovery codes."""
     material = b"".join(mac(code.encode()) for code in codes)
     return Credential("c0de" * 8, uid, user, "recovery", "recovery codes", material, **more)
+
+
+def ticket(code: str = "T" * 16, valid: int = 3600, made: Instant | None = None, **more: Any) -> Credential:
+    """A one-time code that alice was given."""
+    at = made or Clock()()
+    hashed = hmac.digest(mac(b"pam-mfa ticket"), code.encode(), "sha256")
+    material = struct.pack(">IQ36s", valid, at.boot, at.boot_id.encode()) + hashed
+    return Credential("71c7" * 8, ALICE, "alice", "ticket", "one-time code", material, created=at.wall, **more)
 
 
 def code_at(credential: Credential, instant: Instant, steps: int = 0) -> str:
@@ -129,11 +139,14 @@ class Memory:
     Args:
         accounts: who is enrolled.
         broken: raised by every answer, where set.
+        lent: when a lease of ten minutes was given to everybody, in seconds since the boot; None for no lease.
     """
 
-    def __init__(self, *accounts: Account, broken: StoreError | None = None) -> None:
+    def __init__(self, *accounts: Account, broken: StoreError | None = None, lent: int | None = None) -> None:
+        self.lent = lent
         self.accounts = {account.uid: account for account in accounts}
         self.broken = broken
+        self.graced = Counter[int]()
         self.attempts: list[Attempt] = []
 
     def read(self, query: Query) -> Any:
@@ -142,8 +155,12 @@ class Memory:
         if isinstance(query, FindOwners):
             held = [c for account in self.accounts.values() for c in account.credentials]
             return tuple((c.id, c.uid, c.user) for c in held if c.id in query.credentials)
+        if isinstance(query, FindLease):
+            assert query.bound
+            return self.lent and Lease("sudo", "tty1", "alice", self.lent, self.lent + 600, query.boot_id)
         assert isinstance(query, FindAccount)
         account = self.accounts.get(query.uid, Account(query.uid, query.user))
+        account = replace(account, graced=self.graced[query.uid])
         if account.user != query.user:
             raise NameMismatch(f"uid {query.uid} is stored under another name")
         return account
@@ -151,9 +168,34 @@ class Memory:
     def apply(self, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
         if self.broken:
             raise self.broken
-        return [tuple(self._attempt(operation) for operation in operations) for operations in batch]
+        return [tuple(self._do(operation) for operation in operations) for operations in batch]
 
-    def _attempt(self, op: Operation) -> Tried:
+    def _do(self, op: Operation) -> Any:
+        if isinstance(op, Announce):  # what its user hears is the real store's
+            return self._do(op.operation)
+        do: Any = {Grace: self._grace, Enrol: self._enrol, Heard: self._hear}.get(type(op), self._attempt)
+        return do(op)
+
+    def _grace(self, op: Grace) -> int | None:
+        left = op.most - self.graced[op.uid] - 1
+        self.graced[op.uid] += left >= 0
+        return left if left >= 0 else None
+
+    def _enrol(self, op: Enrol) -> None:
+        uid, user = op.credentials[0].uid, op.credentials[0].user
+        before = self.accounts.get(uid, Account(uid, user))
+        if op.expected is not None and op.expected != {c.id for c in before.credentials}:
+            raise ChangedMeanwhile(f"the credentials of uid {uid} have changed")
+        held = (*before.credentials, *op.credentials)
+        tallies = {c.factor: Tally() for c in held} | before.tallies
+        self.accounts[uid] = replace(before, credentials=held, tallies=tallies)
+
+    def _hear(self, op: Heard) -> None:
+        self._change(op.uid, notices=(), earlier=0)
+
+    def _attempt(self, op: Operation) -> Tried | bool:
+        if isinstance(op, Lend):
+            return True
         assert isinstance(op, Attempt)
         self.attempts.append(op)
         if op.uid == DECOY_UID:
@@ -205,47 +247,6 @@ def account(*credentials: Credential, failures: int = 0, last: Instant | None = 
     return Account(uid, user, credentials, tallies)
 
 
-class Key:
-    """A device factor as part 2 will bring them: it waits, cues, verifies, settles; here by script."""
-
-    name = "key"
-
-    def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
-        """Flow: wait for the device, ask for its touch, believe the reply that is its credential's material."""
-        compared = comparable(ceremony, self.name)
-        event = yield Wait(("assert", ceremony.session), 30.0, skippable=True)
-        while isinstance(event, DeviceTouch):
-            expect((yield Tell("Touch your security key", skippable=True)), Shown)
-            event = yield Wait(None, 30.0, skippable=True)
-        if isinstance(event, Skipped | Expired | DeviceGone):
-            return None
-        reply = expect(event, DeviceReply).reply
-        ceremony.tries -= 1
-        own = ceremony.account.of(self.name) if compared else ()
-        matched = next(((c, Advance(c.id, c.mark + 1)) for c in own if c.material == reply), None)
-        return (yield from settle(ceremony, self.name, compared, matched))
-
-    def enrol(self, enrolment: Enrolment) -> Steps[Made]:
-        """Flow: take what the device says."""
-        reply = expect((yield Wait(("make", enrolment.id), 30.0)), DeviceReply).reply
-        assert isinstance(reply, bytes)
-        return Made(enrolment.credential(self.name, reply))
-
-    def details(self, credential: Credential) -> Mapping[str, Any]:
-        return {}
-
-    def ceiling(self, credential: Credential, now: Instant) -> int | None:
-        return None
-
-
-def key(uid: int = ALICE, user: str = "alice") -> Credential:
-    """An enrolled device."""
-    return Credential("0de1ce" + "0" * 26, uid, user, "key", "blue key", b"a signature")
-
-
-FACTORS_AND_KEY: Mapping[str, Factor] = {**FACTORS, "key": Key()}
-
-
 @dataclass
 class World:
     """Does what a flow wants, and remembers it.
@@ -258,6 +259,7 @@ class World:
         passwords: right passwords by user.
         facts: what logind knows.
         paths: the path checker.
+        glass: what there is of break-glass codes.
         device: events for Wait, one after the other; a function is called with the request that runs.
         instead: by number of the want: what happens instead of what was wanted.
     """
@@ -269,6 +271,7 @@ class World:
     passwords: Mapping[str, str] = field(default_factory=dict)
     facts: object = UNKNOWN
     paths: Callable[[Any], object] | None = None
+    glass: Callable[[BreakGlass], Response] = lambda want: GlassBroken(0)
     device: Iterable[Event | Callable[[Any], Event]] = ()
     instead: Mapping[int, Response] = field(default_factory=dict)
     wants: list[Want] = field(default_factory=list)
@@ -344,8 +347,8 @@ class World:
                 return Checked(self.passwords.get(user) == password)
             case CheckPath(check):
                 return self._checked(check)
-            case Wait():
-                return self._waited(want)
+            case Wait() | BreakGlass():
+                return self._waited(want) if isinstance(want, Wait) else self.glass(want)
             case _:
                 return Shown()
 

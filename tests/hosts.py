@@ -117,6 +117,11 @@ class Host:
         assert line["kind"] == "prompt", f"no prompt but {line}"
         return str(line["text"])
 
+    def prompt_or_end(self) -> str | Login:
+        """Wait for the next question, or for the end."""
+        line = self._next()
+        return str(line["text"]) if line["kind"] == "prompt" else self._end(line)
+
     def answer(self, text: str | None) -> None:
         """Answer it; None is Ctrl-C at the prompt."""
         self._tell(answer=text)

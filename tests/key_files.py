@@ -8,6 +8,7 @@ import struct
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from pam_mfa.factors import ssh_public as sk
 from pam_mfa.importers import sshkey
 from pam_mfa.importers.pam_u2f import RelyingParties
 
@@ -51,9 +52,9 @@ def text(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def ssh_public(kind: bytes = sshkey.ES256) -> bytes:
+def ssh_public(kind: bytes = sk.ECDSA) -> bytes:
     """Its public key."""
-    rest = text(ED.public_bytes_raw()) if kind == sshkey.EDDSA else text(b"nistp256") + text(POINT)
+    rest = text(ED.public_bytes_raw()) if kind == sk.ED25519 else text(b"nistp256") + text(POINT)
     return text(kind) + rest
 
 

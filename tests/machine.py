@@ -39,7 +39,7 @@ STATUS = b"\x01\x06\x00\x11" + b'{"verb":"status"}'
 # What packaging/install does to a running system after its build, and people to log in.
 FURNISH = """
 set -eu
-rm -rf /etc/pam-mfa /var/lib/pam-mfa /usr/lib/pam-mfa
+rm -rf /etc/pam-mfa /var/lib/pam-mfa /var/lib/pam-mfa-break-glass /usr/lib/pam-mfa
 cp -a "$1/." /
 for user in pam-mfa pam-mfa-device pam-mfa-verify; do
     getent passwd $user >/dev/null || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin $user
@@ -47,6 +47,7 @@ done
 install -m 0400 /dev/null /etc/pam-mfa/seal.key
 head -c 32 /dev/urandom > /etc/pam-mfa/seal.key
 install -d -m 0700 -o pam-mfa -g pam-mfa /var/lib/pam-mfa
+install -d -m 0770 -o root -g pam-mfa /var/lib/pam-mfa-break-glass
 if test -x /usr/lib/pam-mfa/pam-mfa-engine; then /usr/lib/pam-mfa/pam-mfa-engine --prepare; fi
 for user in $2; do getent passwd "$user" >/dev/null || useradd --create-home --shell /bin/sh "$user"; done
 chpasswd --crypt-method SHA512 --sha-rounds 1000

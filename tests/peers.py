@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import pyotp
 import pytest
 from flows import ALICE, FACTORS, Clock, Memory, account, code_at, recovery, totp, wrong_for
 
@@ -32,7 +34,8 @@ class Monotonic:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("pam_mfa.service.session.time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in ("session", "transaction"):
+            monkeypatch.setattr(f"pam_mfa.service.{module}.time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr("pam_mfa.service.channel.monotonic", lambda: self.now)
 
     def sleep(self, seconds: float, *sessions: Session) -> None:
@@ -245,6 +248,31 @@ class Peer:
 def manager(uid: int = ALICE, backend: Backend | None = None, **more: Any) -> Peer:
     """The peer of a management session."""
     return Peer(Management, backend, uid=uid, **more)
+
+
+ROOT_FOR_ALICE = {"uid": ALICE, "name": "alice"}
+PASSWORD = "correct horse"
+POINT = (
+    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)  # the generator of P-256
+COSE = bytes.fromhex(f"a5010203262001215820{POINT[:64]}225820{POINT[64:]}")
+U2F_KEY = json.dumps([{
+    "rp_id": "pam://host", "credential_id": "b25l", "public_key": b64encode(COSE).decode(), "verified": False,
+    "discoverable": False, "user_handle": "",
+}])  # fmt: skip
+
+
+def managing(store: Store, uid: int = ALICE, **more: Any) -> Peer:
+    """The peer of a management session; alice's password is PASSWORD."""
+    return manager(uid, Held(store, passwords={"alice": PASSWORD}), **more)
+
+
+def app(one: Peer) -> str:
+    """The code that an app shows which scanned what this peer was shown."""
+    shown = pyotp.parse_uri(next(part["uri"] for part in one.parts if part["kind"] == "totp"))
+    assert isinstance(shown, pyotp.TOTP)
+    return shown.at(Clock().wall)
 
 
 PHONE = totp()

@@ -207,6 +207,7 @@ class Town:
                 for _ in range(tokens):
                     enrol(machine, self._people[user])
             self._people |= {one.user: one for one in crowd(machine, size)}
+            hear(machine)
             machine.service.stop()
 
     def close(self) -> None:
@@ -230,6 +231,28 @@ def sql(machine: Machine, statement: str, *values: str) -> str:
         "print(*db.execute(sys.argv[1], sys.argv[2:]).fetchall(), sep='\\n'); db.commit()"
     )
     return machine.python(code, statement, *values, user="pam-mfa").stdout
+
+
+def failures(machine: Machine, person: Person, factor: str = "totp") -> int:
+    """How many of this account's answers the store has counted as wrong."""
+    tally = "SELECT failures - (1 << 62) FROM tally WHERE uid = ? AND factor = ?"
+    return int(sql(machine, tally, str(person.uid), factor).strip("(,)\n"))
+
+
+def charge(machine: Machine, person: Person, count: int, factor: str = "totp") -> None:
+    """So many failures, the last one so long ago that no wait is left of it."""
+    long_ago = "UPDATE tally SET failures = (1 << 62) + ?, boot_id = printf('%36s', '') WHERE uid = ? AND factor = ?"
+    sql(machine, long_ago, str(count), str(person.uid), factor)
+
+
+def forgive(machine: Machine) -> None:
+    """Forget everybody's failures."""
+    sql(machine, "UPDATE tally SET failures = 1 << 62")
+
+
+def hear(machine: Machine) -> None:
+    """Everybody has heard of what was enrolled for them. Without a service this empties the store's log."""
+    sql(machine, "DELETE FROM notice")
 
 
 def redact(text: str, people: Mapping[str, Person]) -> str:

@@ -25,7 +25,16 @@ class Seats:
         return int(self._machine.run(["/usr/bin/id", "-u", user]).stdout)
 
     def open(
-        self, name: str, user: str, *, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user"
+        self,
+        name: str,
+        user: str,
+        *,
+        seat: str = "",
+        state: str = "active",
+        remote: bool = False,
+        kind: str = "user",
+        service: str = "",
+        host: str = "",
     ) -> str:
         """Begin a session; returns its cgroup."""
         uid = self.uid(user)
@@ -39,6 +48,8 @@ class Seats:
             "CLASS": kind,
             "SCOPE": f"session-{name}.scope",
             **({"SEAT": seat} if seat else {}),
+            **({"SERVICE": service} if service else {}),
+            **({"REMOTE_HOST": host} if host else {}),
         }
         self._write(f"sessions/{name}", fields)
         self._sessions.setdefault(uid, []).append(name)

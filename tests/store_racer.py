@@ -13,12 +13,13 @@ import sys
 from stores import ALICE, SEALER, credential, do, later
 
 from pam_mfa.errors import StoreError
-from pam_mfa.store.base import Advance, Attempt, Burn, FindAccount, Use
+from pam_mfa.store.base import Advance, Attempt, Burn, FindAccount, Grace, Use
 from pam_mfa.store.sqlite import SqliteStore
 
 PHONE = credential("phone")
 CODES = credential("codes", factor="recovery")
 HOUR = 3600
+LOGINS = 3
 
 
 def answer(store: SqliteStore, kind: str, number: int) -> str:
@@ -28,8 +29,11 @@ def answer(store: SqliteStore, kind: str, number: int) -> str:
         "recovery": ("recovery", Burn(CODES.id, number)),
         "guess": ("totp", None),
     }
-    factor, use = uses[kind]
+    factor, use = uses.get(kind, ("", None))
     try:
+        if kind == "grace":  # a number of logins a round
+            (left,) = do(store, Grace(ALICE, LOGINS * (number + 1)))
+            return "none" if left is None else "left"
         store.read(FindAccount(ALICE, "alice"))
         (tried,) = do(store, Attempt(ALICE, factor, use, later(HOUR * number)))
     except StoreError as error:

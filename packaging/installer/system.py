@@ -22,6 +22,7 @@ KEY_SIZE = 32
 RUN = Path("/run/pam-mfa")
 STATE = Path("/var/lib/pam-mfa")
 STORE = STATE / "store.db"
+BREAK_GLASS = Path("/var/lib/pam-mfa-break-glass")
 HELPERS = ("pam-mfa-password", "pam-mfa-device", "pam-mfa-verify")  # services that start when somebody asks
 SOCKETS = [f"{name}.socket" for name in ("pam-mfad-priv", "pam-mfad-user", "pam-mfad-manage", *HELPERS)]
 RESCUER = "pam-mfa-try.service"  # takes back, after a reboot, what was being tried
@@ -43,7 +44,7 @@ def systemd_runs() -> bool:
 
 
 def accounts() -> None:
-    """The system users and their groups, and the directory that has to do with them."""
+    """The system users and their groups, and the directories that have to do with them."""
     missing = [name for name in ACCOUNTS if not exists(name)]
     if missing and shutil.which("systemd-sysusers"):
         run(["systemd-sysusers", "pam-mfa.conf"], f"systemd-sysusers could not make {' and '.join(missing)}, see above")
@@ -56,6 +57,9 @@ def accounts() -> None:
     make_directory(STATE)
     os.chown(STATE, entry.pw_uid, entry.pw_gid)
     STATE.chmod(0o700)
+    make_directory(BREAK_GLASS)
+    os.chown(BREAK_GLASS, 0, entry.pw_gid)
+    BREAK_GLASS.chmod(0o770)
 
 
 def exists(name: str) -> bool:

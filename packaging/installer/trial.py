@@ -107,12 +107,12 @@ def login(confdir: str, answer: str) -> Code:
 def offers_totp() -> bool:
     """Whether the settings let this service ask for a code at all."""
     from pam_mfa.config import load
-    from pam_mfa.factors import registry
+    from pam_mfa.factors import methods, registry
     from pam_mfa.origin import Origin
     from pam_mfa.policy import Facts, choose
     from pam_mfa.rules import Rule
 
-    _, settings = load("/etc/pam-mfa/config.toml", registry(lambda data: b""))
+    _, settings = load("/etc/pam-mfa/config.toml", methods(registry(lambda data: b"")))
     facts = [Facts(SERVICE, ACCOUNT, "", True, frozenset({ACCOUNT}), where) for where in Origin]
     rules = [choose(settings.policy, settings.rules, each) for each in facts]
     return all(isinstance(rule, Rule) and "totp" in rule.methods and not rule.exempt for rule in rules)

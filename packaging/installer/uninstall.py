@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from files import remove
 from steps import LIB, StepFailed, report, run
-from system import ACCOUNTS, HELPERS, KEY, RESCUER, RUN, SOCKETS, STATE, exists, runs_by_hand, systemd_runs
+from system import ACCOUNTS, BREAK_GLASS, HELPERS, KEY, RESCUER, RUN, SOCKETS, STATE, exists, runs_by_hand, systemd_runs
 from tree import COMMAND, OWN_SERVICE, PACKAGING, SETTINGS, UNITS, module_path, shipped
 
 MODULE = "pam_mfa.so"
@@ -24,10 +24,13 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="uninstall",
-        description="Remove pam-mfa. Store, seal key and settings stay: a later install finds everybody enrolled.",
+        description="Remove pam-mfa. Store, seal key, settings and break-glass codes stay: a later install finds "
+        "everybody enrolled.",
     )
     parser.add_argument(
-        "--purge", action="store_true", help="remove store, seal key, settings and the users of the services too"
+        "--purge",
+        action="store_true",
+        help="remove store, seal key, settings, break-glass codes and the users of the services too",
     )
     return parser.parse_args()
 
@@ -71,11 +74,11 @@ def is_as_shipped(path: Path) -> bool:
 
 def purge() -> None:
     """Remove what is not made again: who is enrolled, the key, the settings, the account."""
-    for path in (STATE, SETTINGS.parent, OWN_SERVICE):
+    for path in (STATE, BREAK_GLASS, SETTINGS.parent, OWN_SERVICE):
         remove(path)
     for name in filter(exists, ACCOUNTS):
         run(["userdel", name], f"userdel could not remove the user {name}, see above")
-    report("store, seal key, settings, accounts", "removed")
+    report("store, seal key, settings, break-glass codes, accounts", "removed")
 
 
 def uninstall(purged: bool) -> None:
@@ -94,7 +97,7 @@ def uninstall(purged: bool) -> None:
     if purged:
         purge()
     else:
-        report("kept", f"{STATE}, {KEY}, {SETTINGS}; to remove them too: packaging/uninstall --purge")
+        report("kept", f"{STATE}, {BREAK_GLASS}, {KEY}, {SETTINGS}; to remove them too: packaging/uninstall --purge")
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ COMPLETIONS = {BashComplete: "pam-mfa", ZshComplete: "_pam-mfa", FishComplete: "
 
 WHEN = {
     Outcome.GRANTED: "A right answer was given, and its use is on disk.",
-    Outcome.EXEMPT: "The user need not be asked: an exempt rule, or nothing enrolled where the settings allow that.",
+    Outcome.EXEMPT: "The user need not be asked: an exempt rule, a lease, or nothing enrolled where that is allowed.",
     Outcome.DENIED: "No right answer was given.",
     Outcome.LOCKED: "Too many wrong answers before; none is taken now.",
     Outcome.TRIES_SPENT: "Three wrong answers in this login.",
@@ -40,15 +40,24 @@ WHEN = {
     Outcome.ABORTED: "The user gave up.",
 }
 TOP_KEYS = {
-    "first_enrolment": ('What the first credential of an account costs: "password" (checked by PAM service pam-mfa) or '
-                        '"self" (nothing).', Settings().first_enrolment),
+    "first_enrolment": ('What the first credential of an account costs: "password" (checked by PAM service pam-mfa), '
+                        '"ticket" (a code that an administrator gives out by pam-mfa issue-code) or "self" (nothing).',
+                        Settings().first_enrolment),
+    "enrol_from": ("Table: from where the first credential of an account is enrolled.", "from everywhere"),
     "audit": ('"required" refuses a login whose audit record cannot be written.', "best-effort"),
     "fail_delay": ("Seconds that PAM is asked to wait after a refusal, 0 to 10.", Settings().fail_delay_ms / 1000),
     "issuer": ("The name that authenticator apps show.", "the host's name"),
+    "sshd_touch_required": ("Your word that sshd has PubkeyAuthOptions touch-required; pam-mfa doctor looks. Without "
+                            "it credit_ssh_keys has no effect.", "false"),
     "fido2": ("Table: what holds for security keys.", "the defaults below"),
     "smartcard": ("Table: what holds for smartcards.", "the defaults below"),
     "policy": ("Table: what every rule inherits, and what holds where no rule does.", "the defaults below"),
     "rule": ("Array of tables: the rules, in the order in which they are tried.", "none"),
+}  # fmt: skip
+ENROL_FROM_KEYS = {
+    "networks": ("Networks of the address that the session comes from; whoever sits at this host is in all of them.",
+                 "all"),
+    "services": ('PAM services, with "*" and "?", by which the session began.', "all"),
 }  # fmt: skip
 FIDO2_KEYS = {
     "rp_id": ("The relying party id of new credentials, a domain name: the same on every host of a fleet. Credentials "
@@ -87,7 +96,16 @@ TERM_KEYS = {
     "unenrolled": ('What becomes of a user without any credential: "deny" or "allow".', Rule().unenrolled),
     "exempt": ("Nothing is asked. Of [policy] alone: no rule inherits it.", "false"),
     "enrol_by": ("A date, for example 2030-12-31: until the end of that day (UTC) users without any credential get in, "
-                 "and are told how many days are left; from then on unenrolled counts.", "none"),
+                 "and are told how many days are left; from then on unenrolled counts. A day of the past switches an "
+                 "inherited one off.", "none"),
+    "logins_left": ("A number from 0 to 1000: as often users without any credential get in, and are told how often "
+                    "they still do; with enrol_by as long as both allow it. Logins are counted for the account, by all "
+                    "rules together; 0 switches an inherited number off.", "none"),
+    "enrol_at_login": ("From then on they enrol an authenticator app in the login itself: totp has to be in methods, "
+                       'and a first factor to be proven before. With first_enrolment = "password" that has to be '
+                       'first_factor = "stack"; with "ticket" that code comes first. enrol_from holds too.', "false"),
+    "help": ("What somebody is told who is refused for having no credential, after the last answer: for example whom "
+             'to call. With first_factor = "none" nobody is.', "nothing"),
     "user_verification": ('Whether a security key has to verify its user by PIN or fingerprint: "required", '
                           '"preferred" (where the key can) or "discouraged" (a touch is enough).',
                           Rule().user_verification),
@@ -98,6 +116,11 @@ TERM_KEYS = {
     "first_factor": ('What was proven before: "stack", by the PAM lines above this one; "publickey", by sshd with a '
                      'key, and without one the login is refused; "none", then no message depends on the account.',
                      Rule().first_factor),
+    "credit_ssh_keys": ("An enrolled security key that sshd has taken the login's public key from counts as the "
+                        "second factor; sshd_touch_required has to be true.", "false"),
+    "lease": ('A time from "1m" to "12h" for which a proof also holds for further logins from the same session, '
+              "terminal and kind of service; at sshd from the same address with the same key, and only where networks "
+              "is given. pam-mfa lease shows and ends them. No rule inherits it.", "none"),
 }  # fmt: skip
 
 
@@ -182,6 +205,7 @@ def shown(value: Any) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "CODES": codes_table,
     "TOP_KEYS": lambda: keys_table(config.TOP_KEYS, TOP_KEYS),
+    "ENROL_FROM_KEYS": lambda: keys_table(config.ENROL_FROM_KEYS, ENROL_FROM_KEYS),
     "FIDO2_KEYS": lambda: keys_table(config.FIDO2_KEYS, FIDO2_KEYS),
     "SMARTCARD_KEYS": lambda: keys_table(config.SMARTCARD_KEYS, SMARTCARD_KEYS),
     "MATCH_KEYS": lambda: "".join(tagged(key, MATCH_KEYS[key]) for key in ("name", *rules.MATCH_KEYS)),

@@ -23,15 +23,17 @@ def status(call: Call) -> None:
 
 @click.command()
 @click.argument("user", metavar="USER")
+@click.option("--reason", metavar="TEXT", help="Why, for the log.")
 @with_json
-def unlock(call: Call, user: str) -> None:
+def unlock(call: Call, user: str, reason: str | None) -> None:
     """Accept USER's answers again (root).
 
     Forgets the wrong ones, after which right ones had to wait or were no longer accepted.
     """
     root_only("unlock")
     call.user = user
-    call.run("unlock", {}, {"unlocked": lambda record: show.line(f"Unlocked {user}.")})
+    given = {"reason": reason} if reason else {}
+    call.run("unlock", given, {"unlocked": lambda record: show.line(f"Unlocked {user}.")})
 
 
 @click.command()

@@ -23,7 +23,7 @@ Shows = Mapping[str, Callable[[Record], object]]
 """What to do with each kind of record for a person; other kinds are not shown."""
 
 # What somebody who is gone gets nothing of.
-ADDING = frozenset({"enroll", "check_import", "import", "explain"})
+ADDING = frozenset({"enroll", "check_import", "import", "explain", "issue"})
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def find_stored(wanted: str, where: Paths) -> Account | None:
 
 def removal(account: Account) -> str:
     """How root gets rid of what an account has, whoever bears its name now."""
-    return f"see pam-mfa list --user {account.uid}, then run: pam-mfa remove --user {account.uid} CREDENTIAL"
+    return f"see pam-mfa list --user {account.uid}, then run: pam-mfa reset {account.uid}"
 
 
 Command = Callable[..., int | None]

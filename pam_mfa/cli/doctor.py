@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .checks.finding import Finding
 
 AREAS = (
-    "files", "site", "sockets", "devices", "certificates", "service", "rules", "accounts", "keys", "clock", "pam",
-    "sshd", "logindefs", "confinement", "tryout",
+    "files", "site", "sockets", "devices", "certificates", "service", "rules", "accounts", "keys", "glass", "clock",
+    "pam", "sshd", "logindefs", "confinement", "tryout",
 )  # fmt: skip
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "bad": ("BAD ", "red")}
 

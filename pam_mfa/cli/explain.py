@@ -7,6 +7,7 @@ import click
 from . import show
 from .call import Call, with_json
 from .client import Record
+from .sshkeys import shown
 
 HOLDS = {True: "yes", False: "no", None: "not looked at"}
 METHODS = {
@@ -14,11 +15,17 @@ METHODS = {
     "waiting": "not now: too many wrong answers",
     "disabled": "locked: pam-mfa unlock",
     "behind codes": "never asked for: it stands behind a code in methods",
+    "credited": "counts: sshd has seen it",
+    "not seen": "counts where sshd has seen it: --ssh-key FILE supposes that",
+    "sshd not trusted": "does not count: sshd_touch_required is false",
 }
 ENTRIES = {
     "exempt": "nothing is asked: the rule lets them by",
     "unenrolled_allowed": "nothing is asked: they have no credential, and the rule lets those by",
     "enrol_by": "nothing is asked: they have no credential, and some days are left to enrol",
+    "lease": "nothing is asked: a proof of {minutes} min ago holds",
+    "logins_left": "nothing is asked: they have no credential, and some logins are left to enrol",
+    "enrol_at_login": "then they enrol that app, and the code that it shows lets them in",
     "no_public_key": "refused at once: no public key was proven to sshd before",
 }
 CODES = {
@@ -36,11 +43,20 @@ CODES = {
 @click.option("--tty", metavar="TTY", default="", help="The terminal, for example tty1.")
 @click.option("--ruser", metavar="USER", default="", help="Who calls su; for sudo it is the user, if left out.")
 @click.option("--public-key", is_flag=True, help="Suppose that sshd has taken a public key.")
+@click.option("--ssh-key", metavar="FILE", help="Suppose that sshd has taken this one, or a certificate.")
 @click.option(
     "--session", type=click.Choice(["local", "remote"]), help="Suppose where it comes from; else it is as from here."
 )
 @with_json
-def explain(call: Call, user: str | None, service: str, public_key: bool, session: str | None, **items: str) -> None:
+def explain(
+    call: Call,
+    user: str | None,
+    service: str,
+    public_key: bool,
+    ssh_key: str | None,
+    session: str | None,
+    **items: str,
+) -> None:
     """Tell what would happen at a login, and why.
 
     Shows the rules that are looked at with each of their conditions, the one that holds, the methods on offer, what
@@ -49,6 +65,8 @@ def explain(call: Call, user: str | None, service: str, public_key: bool, sessio
     """
     call.user = user
     arguments = {"service": service.lower(), "public_key": public_key, "session": session, **items}
+    if ssh_key is not None:
+        arguments["ssh_key"] = shown(ssh_key)
     call.run("explain", arguments, {"rule": _rule, "explained": _explained})
 
 
@@ -61,20 +79,24 @@ def _rule(record: Record) -> None:
 
 
 def _explained(record: Record) -> None:
-    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value is not None)
+    terms = ", ".join(f"{key} = {_term(value)}" for key, value in record["terms"].items() if value not in (None, ""))
     show.line(f"It says: {terms}")
     if record["subject"] != record["user"]:
         show.line(f"Whose factor: {record['subject']}'s, who calls")
     for method, state in record["methods"].items():
         show.line(f"{method}: {METHODS.get(state, state)}", indent=2)
-    if record["entry"] == "prove":
+    credited = record["entry"] == "prove" and "credited" in record["methods"].values()
+    if credited:
+        show.line("Nothing is asked: sshd has seen a security key that is enrolled")
+    elif record["entry"] == "prove":
         sees = f'"{record["sees"]}"' if record["sees"] else "nothing: no method can be offered"
         show.line(f"{record['user']} sees: {sees}")
     else:
         if record["sees"]:
             show.line(f'{record["user"]} sees: "{record["sees"]}"')
-        show.line(ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize())
-    show.line(f"PAM is told {record['code']}: {CODES[record['code']]}")
+        said = ENTRIES.get(str(record["reason"]), str(record["reason"])).capitalize()
+        show.line(said.format(minutes=(record["ago"] or 0) // 60))
+    show.line(f"PAM is told {record['code']}: {'at once' if credited else CODES[record['code']]}")
 
 
 def _term(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`pam-mfa import`: take over security keys and smartcards that another program enrolled."""
+"""`pam-mfa import`: take over security keys and smartcards that another program enrolled, or that sshd knows."""
 
 from __future__ import annotations
 
@@ -91,6 +91,29 @@ def pam_p11(call: Call, file: str, user: str | None, **how: bool) -> int:
     root_only("import pam-p11")
     data, user = _read(file, user)
     return Takeover(call, "pam_p11", **how).run(importer.parse(data, user))
+
+
+@import_keys.command("authorized-keys")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--allow-no-touch", is_flag=True, help="Also take keys whose line says no-touch-required; touched they count."
+)
+@USER
+@SHARED
+@APPLY
+@with_json
+def authorized_keys(call: Call, file: str, allow_no_touch: bool, user: str | None, **how: bool) -> int:
+    """Take over the security keys with which a user logs in by ssh.
+
+    FILE is the user's authorized_keys. Its sk- keys are enrolled as ssh-key, and count at sshd where the rule says
+    credit_ssh_keys; verify-required of a line is kept. For each line you are told whether it can be taken over, and
+    why not. A file that belongs to a user counts for that user alone.
+    """
+    from ..importers import authorized_keys as importer
+
+    root_only("import authorized-keys")
+    data, user = _read(file, user)
+    return Takeover(call, "authorized_keys", **how).run(importer.parse(data, user, allow_no_touch))
 
 
 @import_keys.command("pam-pkcs11")

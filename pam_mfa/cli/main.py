@@ -14,14 +14,17 @@ import click
 from .. import __version__
 from ..errors import AbortedError, PamMfaError, RefusedError
 from .accounts import accounts, status, unlock
+from .break_glass import break_glass
 from .call import Call, with_json
 from .credentials import list_credentials, recovery, remove, rename
 from .doctor import doctor
 from .enroll import enroll
 from .exits import BY_CODE, MEANING, Exit
 from .explain import explain
+from .helpdesk import issue_code, reset
 from .imports import import_keys
 from .key import key
+from .lease import lease
 from .paths import Paths
 from .plain import one_line
 from .policy import policy
@@ -51,8 +54,8 @@ def version(call: Call) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, accounts, doctor,
-    explain, policy, trying, config,
+    enroll, list_credentials, rename, remove, recovery, key, import_keys, status, trial, unlock, issue_code, reset,
+    lease, accounts, doctor, explain, policy, trying, config, break_glass,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

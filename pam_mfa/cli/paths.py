@@ -22,6 +22,7 @@ STATE = "/var/lib/pam-mfa"
 STORE = f"{STATE}/store.db"
 COMMAND = "/usr/bin/pam-mfa"
 TRYOUT = "/var/lib/pam-mfa-try"
+BREAK_GLASS = "/var/lib/pam-mfa-break-glass"
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 PAM_CONF = "/etc/pam.conf"
 

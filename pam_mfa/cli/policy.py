@@ -53,9 +53,9 @@ def check(call: Call, file: Path | None) -> int:
 def _review(text: str) -> tuple[Settings, list[Odd]]:
     """The settings in a text, and what is odd in them. Raises ConfigError."""
     from ..config import parse
-    from ..factors import registry
+    from ..factors import methods, registry
     from ..fields import toml
     from .review import review
 
-    settings = parse(text, registry(lambda data: data))
+    settings = parse(text, methods(registry(lambda data: data)))
     return settings, list(review(settings, toml(text).get("rule", [])))  # type: ignore[arg-type]

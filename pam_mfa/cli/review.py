@@ -13,11 +13,16 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from itertools import product
 from typing import Any
 
-from ..config import Settings
+from ..config import FirstEnrolment, Settings
+from ..first import may_enrol_first
+from ..lease import LENDING
 from ..rules import NOT, TERM_KEYS, FirstFactor, Match, Rule, Session, Subject, Unenrolled
 
+ROLL_OUT = ("enrol_by", "logins_left", "enrol_at_login", "help")
 DEVICES = frozenset({"fido2", "smartcard"})
 SSHD = "sshd"
+# They ask before there is a session, or without a terminal. Not login: it may be run within a session.
+NO_SESSION, NO_SESSION_PREFIX = frozenset({"polkit-1", "sddm", "lightdm"}), ("gdm-", "sddm-", "lightdm-")
 UNREACHABLE, CONTRADICTORY = "unreachable", "contradictory"
 MANY = "\x01" * 65  # longer than any service name: what only "*" can take
 MAX_STARS = 6
@@ -53,9 +58,10 @@ def review(settings: Settings, written: Sequence[Table]) -> Iterator[Odd]:
                 where = f'rule "{earlier.name}" comes first, and is for everybody whom this one is for'
                 yield Odd(rule.name, UNREACHABLE, f"{where}: put this one before it")
                 break
-        for found in (*_nobody(rule.match), *_at_odds(rule, table)):
+        for found in (*_nobody(rule.match), *_at_odds(rule, table), *_of_settings(rule, table, settings)):
             yield Odd(rule.name, CONTRADICTORY, found)
-    for found in _at_odds(settings.policy, {}):
+    everything = dict.fromkeys(TERM_KEYS)  # nothing of the policy is inherited
+    for found in (*_at_odds(settings.policy, {}), *_of_settings(settings.policy, everything, settings)):
         yield Odd(settings.policy.name, CONTRADICTORY, found)
 
 
@@ -81,13 +87,47 @@ def _at_odds(rule: Rule, table: Table) -> Iterator[str]:
         yield f"exempt = true asks for nothing, so {asked[0]} has no effect: leave out one of them"
     if behind := [name for name in rule.methods[_first_code(rule.methods) :] if name in DEVICES]:
         yield f"{behind[0]} stands behind a code in methods, where it is never asked for: put it first"
-    if rule.enrol_by and rule.unenrolled is Unenrolled.ALLOW:
-        yield 'unenrolled = "allow" has no end, so enrol_by has no effect: leave out one of them'
-    if "user_verification" in table and not DEVICES & set(rule.methods):
+    if "user_verification" in table and not DEVICES & set(rule.methods) and not rule.credit_ssh_keys:
         yield "user_verification is for security keys and smartcards, and methods has none: leave it out"
     yield from _first(rule)
+    yield from _lease(rule)
     if rule.subject is Subject.CALLER and rule.match.networks:
         yield 'who comes from a network was called by nobody here: subject = "caller" has no effect'
+
+
+def _lease(rule: Rule) -> Iterator[str]:
+    """Why a lease never comes to hold."""
+    if rule.lease is None or rule.exempt:
+        return
+    if rule.first_factor is FirstFactor.NONE:
+        yield 'lease needs something that was proven before, and first_factor is "none": it has no effect'
+    if not LENDING & set(rule.methods):
+        yield f"{' and '.join(rule.methods)} give no lease: it has no effect"
+    if set(rule.match.services) == {SSHD} and not rule.match.networks:
+        yield "lease at sshd is for addresses that a rule names, and networks is not given: it has no effect"
+    services = rule.match.services
+    if services and all(name in NO_SESSION or name.startswith(NO_SESSION_PREFIX) for name in services):
+        yield f"lease is for a terminal in a session, and {services[0]} asks where there is none: it has no effect"
+
+
+def _roll_out(rule: Rule, table: Table, costs: FirstEnrolment) -> Iterator[str]:
+    """Terms for users without a credential that have no effect; what a rule only inherits does no harm there."""
+    said = [key for key in ROLL_OUT if key in table and getattr(rule, key)]
+    if rule.unenrolled is Unenrolled.ALLOW and said:
+        yield f'unenrolled = "allow" has no end, so {said[0]} has no effect: leave out one of them'
+    if "help" in said and rule.first_factor is FirstFactor.NONE:
+        yield 'help is told nobody where first_factor = "none": leave it out'
+    if "enrol_at_login" not in said:
+        return
+    if "totp" not in rule.methods:
+        yield 'enrol_at_login enrols an app, and methods has no "totp": leave out one of them'
+    if rule.first_factor is FirstFactor.NONE:
+        yield 'enrol_at_login enrols nobody where first_factor = "none": nothing was proven before'
+    elif not may_enrol_first(costs, rule.first_factor, ticket=True):
+        yield (
+            f'enrol_at_login enrols nobody with first_enrolment = "{costs.value}" '
+            f'and first_factor = "{rule.first_factor.value}": see enrol_at_login in pam-mfa.toml(5)'
+        )
 
 
 def _first_code(methods: Sequence[str]) -> int:
@@ -108,6 +148,27 @@ def _first(rule: Rule) -> Iterator[str]:
         yield 'unenrolled = "allow" with first_factor = "none": accounts without a credential are open to everybody'
     elif rule.first_factor is FirstFactor.NONE and rule.enrol_by:
         yield 'enrol_by with first_factor = "none": until then accounts without a credential are open to everybody'
+    elif rule.first_factor is FirstFactor.NONE and rule.logins_left:
+        yield 'logins_left with first_factor = "none": as often accounts without a credential are open to everybody'
+
+
+def _of_settings(rule: Rule, table: Table, settings: Settings) -> Iterator[str]:
+    """Terms that do not go together with what holds for all rules."""
+    yield from _roll_out(rule, table, settings.first_enrolment)
+    yield from _credit(rule, table, settings)
+
+
+def _credit(rule: Rule, table: Table, settings: Settings) -> Iterator[str]:
+    """Credit that nobody can get."""
+    if not rule.credit_ssh_keys or "credit_ssh_keys" not in table:
+        return
+    services = rule.match.services
+    if services and not any(fnmatchcase(SSHD, pattern) for pattern in services):
+        yield "only sshd tells of keys, so credit_ssh_keys has no effect: leave it out"
+    elif rule.match.session is Session.LOCAL:
+        yield "credit_ssh_keys is for sshd, and session is local: leave it out"
+    elif not settings.sshd_touch_required:
+        yield "credit_ssh_keys has no effect while sshd_touch_required is false: see pam-mfa doctor"
 
 
 # ------------------------------------------------------------------------------------------- implication

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import trusted
 from ..config import MAX_SIZE, parse
 from ..errors import ConfigError, RefusedError
-from ..factors import registry
+from ..factors import methods, registry
 from . import paths, wholefile
 from .paths import Paths
 from .wholefile import Whole
@@ -20,7 +20,7 @@ from .wholefile import Whole
 
 def check(text: str) -> None:
     """Raises ConfigError with every mistake by its key path, or by line and column where it is no TOML."""
-    parse(text, registry(lambda data: data))
+    parse(text, methods(registry(lambda data: data)))
 
 
 def read(where: Paths) -> str:

@@ -83,9 +83,21 @@ def _details(details: Record) -> str:
         return _key(details)
     if "valid_until" in details:
         return _card(details)
+    if "fingerprint" in details:
+        return _ssh_key(details)
+    if "spent" in details:
+        return _ticket(details)
     if "digits" in details:
         return f"{details['algorithm']}, {details['digits']} digits, {details['period']} s"
     return ", ".join(f"{key} {value}" for key, value in details.items())
+
+
+def _ticket(details: Record) -> str:
+    """A one-time code of the help desk: used, or how long it can be."""
+    if details["spent"] is True:
+        return "used"
+    word = "until" if time.time() < details["until"] else "expired"
+    return f"{word} {time.strftime('%Y-%m-%d %H:%M', time.localtime(details['until']))}"
 
 
 def _key(details: Record) -> str:
@@ -102,6 +114,13 @@ def _card(details: Record) -> str:
     slot = f"slot {details['slot']}" if details["slot"] else ""
     until = f"valid until {details['valid_until']}" if details["valid_until"] else ""
     return ", ".join(fact for fact in (details["subject"], details["key"], slot, until, by) if fact)
+
+
+def _ssh_key(details: Record) -> str:
+    """A security key for ssh, as `ssh-keygen -l` tells it from others."""
+    facts = [details["algorithm"], details["fingerprint"]]
+    facts += [f"made for {details['application']}"] if details["application"] != "ssh:" else []
+    return ", ".join([*facts, *(["verify-required"] if details["verified"] else [])])
 
 
 def day(seconds: int) -> str:

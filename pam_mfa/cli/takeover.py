@@ -15,10 +15,18 @@ from .client import Record
 from .exits import Exit
 from .terminal import Terminal
 
-CARDS = frozenset({"pam_p11", "pam_pkcs11"})  # sources of smartcards' keys
+# What tells keys from each other in a report, and its title, where that is not what they were made for.
+ABOUT = {
+    "pam_p11": ("subject", "Subject"),
+    "pam_pkcs11": ("subject", "Subject"),
+    "authorized_keys": ("fingerprint", "Fingerprint"),
+}
+# What is left to be done.
+HINT = " Their users can make recovery codes: pam-mfa recovery --new"
+HINTS = {"authorized_keys": " Who has nothing else needs something for other services: pam-mfa enroll --user USER"}
 
 if TYPE_CHECKING:
-    from ..importers.base import Entry, Imported, Pinned
+    from ..importers.base import Entry, Imported, Pinned, Presented
 
 
 class Upload(Terminal):
@@ -50,9 +58,14 @@ class Takeover:
 
     def run(self, found: Iterable[Entry]) -> int:
         """Report on every key. Returns the exit code."""
-        from ..importers.base import Imported, Pinned, without_doubles
+        from ..importers.base import Imported, Pinned, Presented, without_doubles
 
-        fields = (Pinned if self.source in CARDS else Imported).FIELDS
+        kinds: dict[str, type[Imported | Pinned | Presented]] = {
+            "subject": Pinned,
+            "fingerprint": Presented,
+            "rp_id": Imported,
+        }
+        fields = kinds[self._about()[0]].FIELDS
         entries = without_doubles(found, self.shared)
         if not entries:
             raise RefusedError("not_found", "there is no key in it")
@@ -83,17 +96,20 @@ class Takeover:
             record |= {"state": answer["state"], "label": answer["label"]}
         return Exit.DONE
 
+    def _about(self) -> tuple[str, str]:
+        return ABOUT.get(self.source, ("rp_id", "Made for"))
+
     def _show(self, records: Sequence[Record]) -> None:
         if self.call.json:
             for record in records:
                 self.call.show(record, {})
             return
-        about, title = ("subject", "Subject") if self.source in CARDS else ("rp_id", "Made for")
+        about, title = self._about()
         show.table(("Line", "User", "Key", title, "Result"), [_row(record, about) for record in records])
-        print(_summary(records, self.apply))
+        print(_summary(records, self.apply, HINTS.get(self.source, HINT)))
 
 
-def sheet(keys: Iterable[Imported | Pinned]) -> str:
+def sheet(keys: Iterable[Imported | Pinned | Presented]) -> str:
     """What goes to the service of one account's keys."""
     return json.dumps([key.item() for key in keys])
 
@@ -127,10 +143,9 @@ def _row(record: Record, about: str) -> tuple[object, ...]:
     return record["line"], record["user"] or "-", record["algorithm"] or "-", record[about] or "-", what + note
 
 
-def _summary(records: Sequence[Record], applied: bool) -> str:
+def _summary(records: Sequence[Record], applied: bool, hint: str) -> str:
     states = [record["state"] for record in records]
     if not applied:
         count = states.count("ready")
         return f"{count} can be imported. Nothing was changed" + ("; do it with --apply." if count else ".")
-    hint = " Their users can make recovery codes: pam-mfa recovery --new" if "imported" in states else ""
-    return f"{states.count('imported')} imported.{hint}"
+    return f"{states.count('imported')} imported.{hint if 'imported' in states else ''}"

@@ -9,11 +9,12 @@ from ..config import Fido2, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect, read
 from ..outcome import Proof
 from ..rules import FirstFactor, Rule
-from ..store.base import DECOY_UID, Account, Attempt, Count, Credential, FindOwners, Tried, Use
+from ..store.base import DECOY_UID, TICKET, Account, Attempt, Count, Credential, FindOwners, Tried, Use
 from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, remaining, standing
 
 MAX_TRIES = 3
+SPOKEN: Mapping[str, str] = {TICKET: "one-time code"}  # what users call a factor, where that is not its name
 DEFAULT_RULE, DEFAULT_FIDO2, DEFAULT_SMARTCARD = Rule(), Fido2(), Smartcard()
 
 
@@ -66,6 +67,7 @@ class Ceremony:
         undecided: why nobody could say whether a credential is good, "" where that was not met.
         caveat: what was let pass of the proof, as the settings say, for the audit record; "" where nothing was.
         place: where; by default somewhere without devices.
+        otherwise: takes a typed answer that has no factor's form; None: nobody does.
     """
 
     session: str
@@ -77,6 +79,7 @@ class Ceremony:
     undecided: str = ""
     caveat: str = ""
     place: Place = NOWHERE
+    otherwise: Callable[[Ceremony, str], Steps[Proof | None]] | None = None
 
 
 class Factor(Protocol):
@@ -98,7 +101,12 @@ class Factor(Protocol):
 
 
 class CodeFactor(Factor, Protocol):
-    """A factor whose answer is typed. All of them share one prompt (factors/code.py)."""
+    """A factor whose answer is typed. All of them share one prompt (factors/code.py).
+
+    `decoy` is a credential of nobody's: answers that are not compared are matched with it, which takes as long.
+    """
+
+    decoy: Credential
 
     def fits(self, answer: str) -> bool:
         """Whether the answer has the form of this factor's codes."""
@@ -115,6 +123,11 @@ class DeviceFactor(Factor, Protocol):
 
     def prove(self, ceremony: Ceremony) -> Steps[Proof | None]:
         """Flow to a proof, or None: skipped, declined, timed out, wrong. Uses `settle` to count and record."""
+
+
+def is_device(factor: Factor) -> bool:
+    """Whether a factor is a DeviceFactor."""
+    return hasattr(factor, "prove")
 
 
 @structure
@@ -171,7 +184,7 @@ def other_owner(uid: int, ids: Iterable[str]) -> Steps[str | None]:
 def comparable(ceremony: Ceremony, factor: str) -> bool:
     """Whether an answer is compared at all: not where nothing is enrolled, not during a wait, not when disabled."""
     if ceremony.uid is None or not ceremony.account.of(factor):
-        ceremony.reason = "wrong" if ceremony.account.credentials else ceremony.reason
+        ceremony.reason = "wrong" if ceremony.account.enrolled else ceremony.reason
         return False
     state = standing(_tally(ceremony, factor), ceremony.now())
     if state is not Standing.OPEN:
@@ -188,11 +201,11 @@ def waits(ceremony: Ceremony, factors: Iterable[str]) -> str:
         return ""
     told, now = [], ceremony.now()
     for name in filter(ceremony.account.of, factors):
-        tally = _tally(ceremony, name)
+        tally, spoken = _tally(ceremony, name), SPOKEN.get(name, name)
         if standing(tally, now) is Standing.WAITING:
-            told.append(f"{name} counts again in {duration(remaining(tally, now))}")
+            told.append(f"{spoken} counts again in {duration(remaining(tally, now))}")
         elif standing(tally, now) is Standing.DISABLED:
-            told.append(f"{name} is locked until an administrator unlocks it")
+            told.append(f"{spoken} is locked until an administrator unlocks it")
     return f"Too many wrong answers: {', '.join(told)}. " if told else ""
 
 

@@ -203,12 +203,11 @@ class Dialogue(Generic[T]):
         self._ends = self._now().boot + SIGN_SECONDS
         touched = False
         while True:
-            event = yield from self._next(self._left())
-            match event:
+            match (yield from self._next(self._left())):
                 case Expired():
                     self._fail(Failure.NOT_TOUCHED if touched else Failure.SILENT)
                     return None
-                case DeviceGone() | Skipped():
+                case DeviceGone() | Skipped() as event:
                     self._ended(event)
                     return None
                 case DeviceTouch(touch=Touch(device=device)) if device == card.device:
@@ -219,12 +218,15 @@ class Dialogue(Generic[T]):
                 case DeviceReply(reply=Failed(device=device, why=why)) if device == card.device:
                     self._fail(why)
                     return None
-                case DeviceReply(reply=Carries() as other):
-                    self.release(other)
-                case DeviceReply(reply=Failed() | Idle()):
-                    pass  # what others do meanwhile
-                case _:
-                    raise ProtocolError(f"{expect(event, DeviceReply)} where a signature was waited for")
+                case event:
+                    self._pass_over(expect(event, DeviceReply).reply)
+
+    def _pass_over(self, reply: object) -> None:
+        """What others do while one card signs."""
+        if isinstance(reply, Carries):
+            self.release(reply)
+        elif not isinstance(reply, Failed | Idle):
+            raise ProtocolError(f"{type(reply).__name__} where a signature was waited for")
 
     def _fail(self, why: Failure) -> None:
         self.wrong_pin = why is Failure.PIN_WRONG

@@ -171,14 +171,11 @@ def _judge(ceremony: Ceremony, factor: str, question: Question, reply: object) -
 # ------------------------------------------------------------------------------------------------------ enrolling
 
 
-def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
-    """Flow: one key makes a credential and proves that it can sign with it. Raises RefusedError."""
+def _request_to_make(enrolment: Enrolment, held: list[Material]) -> Make:
+    """What the key is asked for. Raises RefusedError for options that make no sense."""
     verify, discoverable = (_flag(enrolment.options, name) for name in ("verify", "discoverable"))
     place = enrolment.place
-    demanded = Verification[place.rule.user_verification.name]
-    verification = Verification.REQUIRED if verify else demanded
-    held = [Material.unpack(credential.material) for credential in enrolment.held if credential.factor == factor]
-    request = Make(
+    return Make(
         challenge(place, enrolment.session),
         place.rp_id,
         place.rp_id,
@@ -187,16 +184,22 @@ def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
         ALGORITHMS,
         tuple(Wanted(m.rp_id, m.credential_id) for m in held),
         discoverable,
-        verification,
+        Verification.REQUIRED if verify else Verification[place.rule.user_verification.name],
         REQUEST_SECONDS,
     )
+
+
+def enrol(enrolment: Enrolment, factor: str) -> Steps[Made]:
+    """Flow: one key makes a credential and proves that it can sign with it. Raises RefusedError."""
+    held = [Material.unpack(credential.material) for credential in enrolment.held if credential.factor == factor]
+    request = _request_to_make(enrolment, held)
     dialogue = Dialogue(request, ENROL, {}, enrolment.now, 2 * HALF)
     reply = yield from _answer(dialogue)
     try:
         demand(isinstance(reply, MadeReply), "malformed")
-        head, material = _check_made(request, held, reply, place)
+        head, material = _check_made(request, held, reply, enrolment.place)
         demand((yield from other_owner(enrolment.uid, [credential_name(material.credential_id)])) is None, "taken")
-        confirmed = yield from _confirm(enrolment, factor, material, verification, dialogue, reply)
+        confirmed = yield from _confirm(enrolment, factor, material, request.verification, dialogue, reply)
         demand(confirmed.to > head.sign_count or confirmed.to == head.sign_count == 0, "sign_count")
     except Unproven as bad:
         yield from hang_up()

@@ -26,20 +26,23 @@ def prove(ceremony: Ceremony, factors: tuple[CodeFactor, ...]) -> Steps[Proof | 
 
 
 def _judge(ceremony: Ceremony, factors: tuple[CodeFactor, ...], answer: str) -> Steps[Proof | None]:
-    # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
     factor = next((f for f in factors if f.fits(answer)), None)
+    if factor is None and ceremony.otherwise and (other := (yield from ceremony.otherwise(ceremony, answer))):
+        return other
+    # An answer that has no factor's form is a wrong answer for the first one: it is counted like any other.
     name = (factor or factors[0]).name
     compared = comparable(ceremony, name)
-    matched = _match(ceremony, factor, answer) if factor and compared else None
+    matched = _match(ceremony, factor, answer, compared) if factor else None
     proof = yield from settle(ceremony, name, compared, matched)
     if proof is not None and factor and matched and (text := factor.aftermath(*matched)):
         yield from tell(text)
     return proof
 
 
-def _match(ceremony: Ceremony, factor: CodeFactor, answer: str) -> tuple[Credential, Use] | None:
+def _match(ceremony: Ceremony, factor: CodeFactor, answer: str, compared: bool) -> tuple[Credential, Use] | None:
+    # All of them, always, and a decoy where none may be compared: time tells nothing.
     found = None
-    for credential in ceremony.account.of(factor.name):  # all of them, always: time tells nothing
+    for credential in ceremony.account.of(factor.name) if compared else (factor.decoy,):
         use = factor.match(credential, answer, ceremony.now())
         if use is not None:
             found = (credential, use)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..conversation import Steps
-from ..store.base import Burn, Credential, Use
+from ..store.base import DECOY_UID, Burn, Credential, Use
 from ..throttle import Instant
 from .base import Enrolment, Made
 
@@ -28,16 +28,17 @@ class Recovery:
     """
 
     name = "recovery"
+    decoy = Credential("", DECOY_UID, "", name, "", bytes(SET * MAC_BYTES))
 
     def __init__(self, mac: Callable[[bytes], bytes]) -> None:
         self._mac = mac
 
     def fits(self, answer: str) -> bool:
-        code = _fold(answer)
+        code = fold(answer)
         return len(code) == LENGTH and set(code) <= set(ALPHABET)
 
     def match(self, credential: Credential, answer: str, now: Instant) -> Burn | None:
-        mac = self._mac(_fold(answer).encode())
+        mac = self._mac(fold(answer).encode())
         found = None
         for bit in range(SET):
             if hmac.compare_digest(mac, credential.material[bit * MAC_BYTES : (bit + 1) * MAC_BYTES]):
@@ -63,7 +64,7 @@ class Recovery:
         material = b"".join(self._mac(code.encode()) for code in codes)
         yield from ()
         return Made(
-            enrolment.credential(self.name, material), {"kind": "recovery", "codes": [_grouped(c) for c in codes]}
+            enrolment.credential(self.name, material), {"kind": "recovery", "codes": [grouped(c) for c in codes]}
         )
 
 
@@ -72,10 +73,12 @@ def remaining(credential: Credential) -> int:
     return SET - credential.mark.bit_count()
 
 
-def _fold(answer: str) -> str:
+def fold(answer: str) -> str:
+    """An answer as the code it may be; "" for what is none."""
     # upper() may lengthen foreign letters; only ASCII can be a code anyway
     return answer.upper().translate(_FOLD) if answer.isascii() else ""
 
 
-def _grouped(code: str) -> str:
-    return "-".join(code[i : i + GROUP] for i in range(0, LENGTH, GROUP))
+def grouped(code: str) -> str:
+    """A code as it is shown."""
+    return "-".join(code[i : i + GROUP] for i in range(0, len(code), GROUP))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..conversation import Steps, ask, show
 from ..errors import RefusedError
-from ..store.base import Advance, Credential
+from ..store.base import DECOY_UID, Advance, Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import MAX_TRIES, Enrolment, Made
@@ -79,6 +79,7 @@ class Totp:
     """The factor."""
 
     name = "totp"
+    decoy = Credential("", DECOY_UID, "", name, "", Parameters(bytes(SECRET_BYTES)).pack())
 
     def fits(self, answer: str) -> bool:
         return _FORM.fullmatch(answer) is not None

@@ -11,6 +11,8 @@ from hashlib import sha256
 from typing import Any, ClassVar
 
 from ..devices.base import MAX_CREDENTIAL_ID
+from ..factors.ssh_key import fingerprint
+from ..factors.ssh_public import ALGORITHMS, parse
 
 MAX_FILE = 64 * 1024 * 1024
 MAX_LINE = 64 * 1024
@@ -111,6 +113,47 @@ class Pinned:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A security key with which its user logs in by ssh, as it can be taken over.
+
+    Args:
+        user: whose it is.
+        public_key: as OpenSSH has it, checked.
+        verified: sshd was told to demand its PIN or a fingerprint.
+    """
+
+    user: str
+    public_key: bytes = field(repr=False)
+    verified: bool = False
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("algorithm", "application", "fingerprint")
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from others."""
+        return self.public_key
+
+    @property
+    def kind(self) -> str:
+        """Its type in OpenSSH's word."""
+        return parse(self.public_key).kind.decode()
+
+    @property
+    def algorithm(self) -> str:
+        """The same in ssh-keygen's."""
+        return ALGORITHMS[parse(self.public_key).kind]
+
+    def shown(self) -> dict[str, str]:
+        """What a report says of it: FIELDS."""
+        facts = self.algorithm, parse(self.public_key).application, fingerprint(self.public_key)
+        return dict(zip(self.FIELDS, facts, strict=True))
+
+    def item(self) -> dict[str, Any]:
+        """What is sent to the service."""
+        return {"key": _base64(self.public_key), "verified": self.verified}
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -129,7 +172,7 @@ class Entry:
 
     line: int
     user: str
-    imported: Imported | Pinned | None = None
+    imported: Imported | Pinned | Presented | None = None
     why: str = ""
     note: str = ""
 

@@ -6,17 +6,16 @@ It holds no private key: only the handle, the public key, the application (the r
 from __future__ import annotations
 
 import binascii
-import struct
 
+from ..factors.assertion import Unproven
+from ..factors.ssh_public import ECDSA, ED25519, Reader
 from .base import Entry, Imported, Unusable, check_id, check_name, check_rp_id
 from .publickey import eddsa, sec1
 
 HEAD, TAIL = b"-----BEGIN OPENSSH PRIVATE KEY-----", b"-----END OPENSSH PRIVATE KEY-----"
 MAGIC = b"openssh-key-v1\0"
 MAX_KEY = 16 * 1024
-ES256, EDDSA = b"sk-ecdsa-sha2-nistp256@openssh.com", b"sk-ssh-ed25519@openssh.com"
 PRESENCE, VERIFICATION, RESIDENT = 0x01, 0x04, 0x20
-_U32 = struct.Struct(">I")
 
 
 def is_one(data: bytes) -> bool:
@@ -32,6 +31,8 @@ def parse(data: bytes, user: str | None) -> Entry:
         imported, flags = _key(_body(data), check_name(user))
     except Unusable as problem:
         return Entry(1, user or "", why=str(problem))
+    except Unproven:
+        return Entry(1, user or "", why="a damaged SSH key")
     return Entry(1, imported.user, imported, note="" if flags & PRESENCE else "has to be touched from now on")
 
 
@@ -49,18 +50,18 @@ def _body(data: bytes) -> bytes:
 
 
 def _key(body: bytes, user: str) -> tuple[Imported, int]:
-    outer = _Reading(body)
+    outer = Reader(body)
     cipher, _, _ = outer.string(), outer.string(), outer.string()
     if cipher != b"none":
         raise Unusable("the SSH key has a passphrase: take it off a copy first, ssh-keygen -p -N '' -f COPY")
-    if outer.u32() != 1:
+    if outer.number(4) != 1:
         raise Unusable("more than one SSH key in a file")
     outer.string()  # the public key, which stands in the other half once more
-    inner = _Reading(outer.string())
-    if inner.u32() != inner.u32():
+    inner = Reader(outer.string())
+    if inner.number(4) != inner.number(4):
         raise Unusable("a damaged SSH key")
     algorithm, cose = _public(inner)
-    rp_id, flags, handle = inner.string(), inner.u8(), inner.string()
+    rp_id, flags, handle = inner.string(), inner.number(1), inner.string()
     found = Imported(
         user,
         check_rp_id(rp_id.decode("ascii", errors="replace")),
@@ -73,37 +74,12 @@ def _key(body: bytes, user: str) -> tuple[Imported, int]:
     return found, flags
 
 
-def _public(inner: _Reading) -> tuple[str, bytes]:
+def _public(inner: Reader) -> tuple[str, bytes]:
     kind = inner.string()
-    if kind == ES256:
+    if kind == ECDSA:
         if inner.string() != b"nistp256":
             raise Unusable("an SSH key on another curve than P-256")
         return "es256", sec1(inner.string())
-    if kind == EDDSA:
+    if kind == ED25519:
         return "eddsa", eddsa(inner.string())
     raise Unusable("not an SSH key of a security key: only sk-ecdsa and sk-ssh-ed25519 ask for one")
-
-
-class _Reading:
-    """The strings and numbers of an SSH key, one after the other (RFC 4251 section 5). Raises Unusable."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, size: int) -> bytes:
-        taken = self.data[self.at : self.at + size]
-        if len(taken) != size:
-            raise Unusable("a damaged SSH key")
-        self.at += size
-        return taken
-
-    def u8(self) -> int:
-        return self.take(1)[0]
-
-    def u32(self) -> int:
-        (value,) = _U32.unpack(self.take(_U32.size))
-        return int(value)
-
-    def string(self) -> bytes:
-        return self.take(self.u32())

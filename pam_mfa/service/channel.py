@@ -9,6 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..conversation import (
     Aborted,
+    Alert,
+    BreakGlass,
     CheckPassword,
     CheckPath,
     Commit,
@@ -16,17 +18,21 @@ from ..conversation import (
     Event,
     Expired,
     Found,
+    GlassBroken,
     HangUp,
     Locate,
     Located,
     LookUp,
     Read,
+    Show,
     Shown,
     Steps,
+    Tell,
     Wait,
     Want,
+    Warn,
 )
-from ..errors import DeadlineError, PamMfaError, ProtocolError
+from ..errors import DeadlineError, PamMfaError, ProtocolError, StoreError
 from ..origin import UNKNOWN
 
 T = TypeVar("T")
@@ -53,6 +59,10 @@ class Backend(Protocol):
 
     def check_path(self, want: CheckPath, done: Done) -> None: ...
 
+    def break_glass(self, want: BreakGlass, done: Done) -> None:
+        """Look for break-glass codes. Where there is no place for them there are none."""
+        done(GlassBroken(0))
+
     def wait(self, want: Wait, done: Done) -> None:
         """The one that need not call `done`: the session ends a wait that lasts too long."""
 
@@ -66,7 +76,7 @@ class Channel(Generic[T]):
 
     Args:
         flow: the generator, not yet started.
-        backend: does Read, Commit, LookUp, Locate, CheckPassword, Wait, HangUp.
+        backend: does Read, Commit, LookUp, Locate, CheckPassword, CheckPath, BreakGlass, Wait, HangUp.
         say: passes Tell, Warn, Ask, AskSecret, Show, Alert on to the peer; returns the event of what needs no
             answer, None for what the peer will answer.
         finish: called once with what the flow returned, or with the exception that ended it.
@@ -87,6 +97,7 @@ class Channel(Generic[T]):
         self._since = 0.0
         self._turn = 0
         self._over = False
+        self._ending: Answered | None = None
 
     @property
     def want(self) -> Want | None:
@@ -112,9 +123,25 @@ class Channel(Generic[T]):
 
         The end of a session's time is an exception, so that no flow takes it for the end of one of its own waits.
         """
-        self.deliver(DeadlineError("deadline") if isinstance(event, Expired) else event)
+        self.deliver(_end_by(event))
         if not self._over:
-            self._end(ProtocolError("the flow went on after its session had ended"))
+            self._cut()
+
+    def stop_after(self, event: Aborted | Expired | PamMfaError) -> None:
+        """End the flow as soon as its open want is answered, and it has said what came of that.
+
+        Nothing is written any more: a flow that can do without may still come to its own end.
+        """
+        self._ending = _end_by(event)
+
+    def _last(self, want: Want) -> Answered | None:
+        """The answer to a want of a flow that is to end."""
+        if isinstance(want, Alert | Show | Tell | Warn):
+            return self._perform(want)
+        return StoreError("the session has ended") if isinstance(want, Commit) else self._ending
+
+    def _cut(self) -> None:
+        self._end(ProtocolError("the flow went on after its session had ended"))
 
     def _run(self, item: Answered | None) -> None:
         """Feed the flow until it waits. A loop, so that answers that come at once need no stack."""
@@ -128,7 +155,9 @@ class Channel(Generic[T]):
             except BaseException as problem:  # noqa: BLE001 - also SystemExit: nothing a flow raises may pass as a verdict
                 return self._end(problem)
             self._want, self._since = want, monotonic()
-            item = self._perform(want)
+            if self._ending is not None and item is self._ending:
+                return self._cut()
+            item = self._perform(want) if self._ending is None else self._last(want)
             if item is None:
                 return
 
@@ -167,6 +196,8 @@ class Channel(Generic[T]):
                 self._backend.check_password(want, done)
             case CheckPath():
                 self._backend.check_path(want, done)
+            case BreakGlass():
+                self._backend.break_glass(want, done)
             case Wait():
                 self._backend.wait(want, done)
             case HangUp():
@@ -183,6 +214,10 @@ class Channel(Generic[T]):
         except BaseException as problem:  # noqa: BLE001 - as above; a flow may even refuse to be closed
             result = problem
         self._finish(result)
+
+
+def _end_by(event: Aborted | Expired | PamMfaError) -> Answered:
+    return DeadlineError("deadline") if isinstance(event, Expired) else event
 
 
 def stored(results: object) -> Answered:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..conversation import CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read, Shown, Wait
+from ..conversation import BreakGlass, CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read, Shown, Wait
 from ..errors import LookupFailed, StoreError
 from ..store.base import Store
 from . import system
@@ -65,6 +65,11 @@ class DirectBackend(Backend):
         from . import paths
 
         done(paths.check(want, paths.passed(self._checker)))
+
+    def break_glass(self, want: BreakGlass, done: Done) -> None:
+        from . import glass
+
+        _in_thread(partial(glass.break_glass, want), done)
 
     def wait(self, want: Wait, done: Done) -> None:
         if self._devices is None:

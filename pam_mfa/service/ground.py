@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ConfigError, PamMfaError, StoreError
-from ..factors import registry
+from ..factors import methods, registry
 from ..factors.base import Factor, Place
 from ..store.base import KeepConfig, KeptConfig, Store
 from ..store.seal import KEY_BYTES, Sealer
@@ -49,7 +49,7 @@ class Base:
         if kept is None:
             with suppress(StoreError):  # a good file needs no kept text
                 kept = store.read(KeptConfig())
-        self.chosen = settings.choose(kept, self.factors)
+        self.chosen = settings.choose(kept, methods(self.factors))
         self.ground.settings = self.chosen.settings
         return settings.complaint(self.chosen)
 
@@ -79,6 +79,13 @@ class Base:
             "store": state,
             "rp_id": Place(host=self.ground.host, fido2=settings.fido2).rp_id if settings else "",
         }
+
+
+def remember(base: Base, store: Store) -> None:
+    """Remember good settings: what was in force last is what a broken file falls back to, with or without a service."""
+    with suppress(StoreError):  # a login without a store ends as it must, and says why
+        if keep := base.keep(store):
+            store.apply([keep])
 
 
 def take_key() -> Sealer:

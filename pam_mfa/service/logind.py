@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from ..origin import Facts, Sessions
+from ..structure import replace
 
 # Sessions without anybody in front of them: of a user's service manager, of cron.
 UNATTENDED = frozenset({b"manager", b"manager-early", b"background", b"background-light"})
@@ -37,6 +38,10 @@ class Logind:
             user: the uid of who is to log in.
         """
         session = self._text(self._sd.sd_pid_get_session, c_int(pid))
+        facts = self._begun(self._where(pid, session, user), pid, session)
+        return replace(facts, session=session.decode("ascii", "replace")) if session and self._open(session) else facts
+
+    def _where(self, pid: int, session: bytes | None, user: int | None) -> Facts:
         if session is not None:
             if self._elsewhere(session):
                 return Facts(peer_remote=True)
@@ -48,13 +53,30 @@ class Logind:
             return Facts(owner=self._sessions(owner.value))
         return Facts() if user is None else Facts(user=self._sessions(user))
 
-    def _sessions(self, uid: int) -> Sessions:
-        attended = [
+    def _begun(self, facts: Facts, pid: int, session: bytes | None) -> Facts:
+        """With what began the session. What a user's service manager runs (a terminal) is of their only session."""
+        owner = c_uint()
+        if session is None and self._sd.sd_pid_get_owner_uid(c_int(pid), byref(owner)) >= 0:
+            session = only[0] if len(only := self._attended(owner.value)) == 1 else None
+        if session is None:
+            return facts
+        service = self._text(self._sd.sd_session_get_service, c_char_p(session)) or b""
+        host = self._text(self._sd.sd_session_get_remote_host, c_char_p(session)) or b""
+        return replace(facts, service=service.decode(errors="replace"), host=host.decode(errors="replace"))
+
+    def _attended(self, uid: int) -> list[bytes]:
+        return [
             session
             for session in self._names(uid)
             if self._text(self._sd.sd_session_get_class, c_char_p(session)) not in UNATTENDED
         ]
+
+    def _sessions(self, uid: int) -> Sessions:
+        attended = self._attended(uid)
         return Sessions(any(map(self._on_seat, attended)), any(map(self._elsewhere, attended)))
+
+    def _open(self, session: bytes) -> bool:
+        return self._text(self._sd.sd_session_get_state, c_char_p(session)) in (b"active", b"online")
 
     def _on_seat(self, session: bytes) -> bool:
         """Active there, and not closing: what runs on after a logout (tmux) may be held from elsewhere."""

@@ -15,13 +15,13 @@ from functools import partial
 
 from .. import wire
 from ..audit import Record
-from ..conversation import CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read
+from ..conversation import BreakGlass, CheckPassword, CheckPath, Commit, Event, Locate, LookUp, Read
 from ..errors import Gone, LookupFailed, StoreError
 from ..peer import peer_uid
 from ..store.base import Store
 from ..store.writer import Writer
 from ..trail import Trail
-from . import password, paths, system
+from . import glass, password, paths, system
 from .budget import Budget
 from .channel import Backend, Done, found, stored
 from .devices import Devices, Line, Pending, absent
@@ -41,6 +41,7 @@ SWEEP_SECONDS = 0.5
 LOOK_UP_THREADS = 8
 PASSWORD_THREADS = 4
 PATH_THREADS = 8
+GLASS_THREADS = 2
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -88,6 +89,7 @@ class LoopBackend:
         self._places = ThreadPoolExecutor(LOOK_UP_THREADS, "places")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self._paths = ThreadPoolExecutor(PATH_THREADS, "paths")
+        self._glass = ThreadPoolExecutor(GLASS_THREADS, "glass")
         self._checking: set[str] = set()
 
     def read(self, want: Read, done: Done) -> None:
@@ -126,6 +128,9 @@ class LoopBackend:
     def check_path(self, want: CheckPath, done: Done) -> None:
         self._in_thread(self._paths, partial(paths.check, want), done, paths.SECONDS)
 
+    def break_glass(self, want: BreakGlass, done: Done) -> None:
+        self._in_thread(self._glass, partial(glass.break_glass, want), done, glass.SECONDS)
+
     def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Event], done: Done, seconds: float) -> None:
         """A thread that hangs is left behind; whoever waits for it goes on after `seconds`."""
         future = pool.submit(work)
@@ -153,6 +158,7 @@ class LinkBackend:
         self.locate = partial(shared.locate, peer)
         self.check_password = shared.check_password
         self.check_path = shared.check_path
+        self.break_glass = shared.break_glass
         self.wait = devices.wait
         self.hang_up = devices.hang_up
 
@@ -217,6 +223,8 @@ class LoopLink:
             size = 0
         session.receive(buffer[:size])
         buffer[:size] = bytes(size)  # it may have held a code or a password
+        if not size and not session.over:
+            self._server.hear_no_more(self._connection)
 
 
 class Server:
@@ -273,6 +281,10 @@ class Server:
             self._loop.remove_reader(line.fileno())
         else:
             self._loop.add_reader(line.fileno(), call)
+
+    def hear_no_more(self, connection: socket.socket) -> None:
+        """A peer is gone before its session is over: the end stays readable, and would keep the loop turning."""
+        self._loop.remove_reader(connection.fileno())
 
     def when_writable(self, connection: socket.socket, call: Callable[[], None]) -> None:
         """Call once when a connection takes frames again."""

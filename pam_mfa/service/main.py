@@ -117,7 +117,7 @@ class Service:
 
     def end_sessions(self) -> None:
         """Those who did not finish in time are told that no verdict was reached."""
-        for link in list(self._server.links.values()):
+        for link in [*self._server.links.values()] * 2:  # told once, a login still waits for what is being written
             if link.session is not None:
                 link.session.stop(Expired())
 

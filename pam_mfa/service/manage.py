@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .. import credentials, importing, keys, wire
+from .. import credentials, helpdesk, importing, keys, leases, wire
 from ..audit import Record
 from ..conversation import (
     Aborted,
@@ -53,11 +53,20 @@ VERBS: Mapping[str, Callable[[Desk, Mapping[str, Any]], Steps[None]]] = {
     "check_import": importing.check_import,
     "import": importing.apply_import,
     "explain": explain,
+    "leases": leases.list_leases,
+    "end_leases": leases.end_leases,
+    "issue": helpdesk.issue,
+    "reset": helpdesk.reset,
 }
 # What leaves an audit record: everything that changes something.
-RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import"})
-# What a flow shows once a credential is changed; each of them has an audit record of its own.
-CHANGED = frozenset({"enrolled", "renamed", "removed", "imported"})
+RECORDED = frozenset({"enroll", "rename", "remove", "recovery", "unlock", "import", "issue", "reset", "end_leases"})
+# What a flow shows once a credential is changed, or a ticket used up for that; each has an audit record of its own.
+CHANGED = frozenset({"proven", "enrolled", "renamed", "removed", "imported", "issued"})
+# How much was changed: what some records say in front of the reason that was given.
+COUNTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "reset": lambda shown: f"credentials removed: {shown['credentials']}",
+    "leases_ended": lambda shown: f"leases ended: {shown['ended']}" + (", of everybody" if shown["everybody"] else ""),
+}
 MESSAGES = {
     "unavailable": "pam-mfa cannot do this now: ask an administrator to run pam-mfa doctor",
     "aborted": "stopped, nothing was changed",
@@ -71,6 +80,7 @@ class Management(Session):
     _verb = ""
     _user = ""
     _uid: int | None = None
+    _note: str | None = None
     _closing = False
 
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
@@ -80,6 +90,7 @@ class Management(Session):
             raise ProtocolError(f"{kind.name} before REQUEST")
         verb, args, account = parse(payload)
         self._verb = verb
+        self._note = reason if isinstance(reason := args.get("reason"), str) else None
         channel = Channel(self._flow(args, account), self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS)
 
@@ -117,6 +128,8 @@ class Management(Session):
         change = want.record.get("state", want.record.get("kind"))
         if change in CHANGED:
             self._tell_of(self._record(self._verb, None, change), *map(want.record.get, ("factor", "id", "label")))
+        if change in COUNTED:
+            self._note = "; ".join(filter(None, (COUNTED[change](want.record), self._note)))
         part = wire.encode(wire.Type.PART, json.dumps(dict(want.record)).encode())
         return Shown() if self._put(part, self._shown) else None
 
@@ -181,6 +194,7 @@ class Management(Session):
             uid=self._uid,
             session=self.id,
             duration_ms=self._milliseconds(),
+            note=self._note,
         )
 
 

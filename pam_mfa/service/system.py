@@ -15,6 +15,7 @@ from ..conversation import Locate, Located, LookedUp, LookUp
 from ..errors import LookupFailed
 from ..origin import UNKNOWN, Facts
 from ..peer import peer_pid
+from ..structure import replace
 from ..throttle import Instant
 
 LOOK_UP_SECONDS = 2.0
@@ -85,7 +86,22 @@ def _ask_logind(pid: int, uid: int | None) -> Facts:
         return UNKNOWN
     from .logind import logind  # and with it ctypes and libsystemd, which a login by code does not pay for
 
-    return logind().facts(pid, uid)
+    return replace(logind().facts(pid, uid), leader=_leader(pid))
+
+
+def _leader(pid: int) -> str:
+    """Pid and start, in ticks since the boot, of whoever leads a process's session (proc(5)); "" where it has ended."""
+    try:
+        sid = _status(pid)[3]
+        return f"{sid} {_status(int(sid))[19]}"
+    except OSError:
+        return ""
+
+
+def _status(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the program's name, which may hold anything. Raises OSError."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
 
 
 def _peer_process(link: socket.socket) -> int:

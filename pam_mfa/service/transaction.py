@@ -5,13 +5,15 @@ fresh --HELLO--> introduced --all AUTHINFO--> running --the flow ends--> over
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from .. import wire
+from ..assessment import Request
 from ..audit import Record
-from ..conversation import Aborted, About, Alert, Event, Shown, Want
-from ..errors import ConfigError, PamMfaError, ProtocolError, TooManyLogins
-from ..login import Request, login
+from ..conversation import Aborted, About, Alert, BreakGlass, Commit, Event, Expired, Show, Shown, Want
+from ..errors import AbortedError, DeadlineError, PamMfaError, ProtocolError, TooManyLogins
+from ..login import login
 from ..outcome import Outcome, Verdict
 from ..structure import replace
 from .channel import Channel
@@ -20,6 +22,7 @@ from .session import Session
 TOTAL_SECONDS = {"login": 45, "sshd": 90}  # below what these hosts allow themselves
 TOTAL_SECONDS_ELSE = 180
 CALLER_CAP = 16  # logins at once that one user may begin through su, sudo and the like
+GRACE_SECONDS = 5  # that a login that was stopped waits for the store: longer than the store waits for a lock
 REFUSALS = frozenset({Outcome.DENIED, Outcome.LOCKED, Outcome.TRIES_SPENT})
 
 
@@ -31,6 +34,7 @@ class Transaction(Session):
     _verdict: Verdict | None = None
     _about: About | None = None
     _caller = ""
+    _stopped: Aborted | Expired | PamMfaError | None = None
 
     @property
     def account(self) -> int | None:
@@ -56,8 +60,6 @@ class Transaction(Session):
 
     def _begin(self, hello: wire.Hello) -> None:
         ground = self._ground
-        if ground.settings is None:
-            raise ConfigError(["no usable settings"])
         self._count(hello.ruser)
         request = Request(
             session=self.id,
@@ -75,15 +77,34 @@ class Transaction(Session):
         channel = Channel(flow, self._link.backend, self._say, self._finish)
         self._run(channel, TOTAL_SECONDS.get(hello.service, TOTAL_SECONDS_ELSE))
 
+    def stop(self, why: Aborted | Expired | PamMfaError) -> None:
+        """End the login; what is being used up or written just now is waited for, and recorded, but lets nobody in."""
+        want = self._channel.want if self._channel is not None else None
+        writes = isinstance(want, Commit) or (isinstance(want, BreakGlass) and want.digest is not None)
+        if self._channel is None or not writes or (self._stopped is not None and isinstance(why, Expired)):
+            return super().stop(why)
+        if self._stopped is None:
+            self._stopped = why
+            self._deadline = time.monotonic() + GRACE_SECONDS
+            self._channel.stop_after(why)
+
     def _say(self, want: Want) -> Event | None:
         if isinstance(want, About):
             self._about = want
             return Shown()
-        if not isinstance(want, Alert):
-            return super()._say(want)
-        about = Verdict(Outcome.DENIED, want.reason, want.factor, want.credential, want.label)
-        self._link.record(replace(self._record(about), event="alert", outcome=None), False, lambda written: None)
+        if isinstance(want, Alert):
+            event, outcome = ("alert", None) if want.loud else ("attempt", Outcome.DENIED)
+            self._note(event, outcome, want.reason, want.factor, want.credential, want.label)
+        elif isinstance(want, Show) and want.record["kind"] in ("proven", "enrolled"):
+            self._note("enroll", None, want.record["kind"], *map(want.record.__getitem__, ("factor", "id", "label")))
+        else:
+            return Shown() if self._stopped is not None else super()._say(want)
         return Shown()
+
+    def _note(self, event: str, outcome: Outcome | None, *about: str) -> None:
+        """Have something recorded that happens on the way to the verdict."""
+        record = replace(self._record(Verdict(Outcome.DENIED, *about)), event=event, outcome=outcome)
+        self._link.record(record, False, lambda written: None)
 
     def _count(self, ruser: str) -> None:
         """Nobody takes all of the service's room by starting su again and again. Raises TooManyLogins."""
@@ -106,7 +127,7 @@ class Transaction(Session):
         """Tell the verdict and record it; with `audit = "required"` the record comes first, and has to be written."""
         if self._verdict is not None:
             return
-        verdict = self._verdict = verdict_of(end)
+        verdict = self._verdict = self._too_late(verdict_of(end))
         self._deadline = self._next_alive = float("inf")
         record, settings = self._record(verdict), self._ground.settings
         if self._hello is None and verdict.outcome is Outcome.ABORTED:
@@ -116,6 +137,16 @@ class Transaction(Session):
         else:
             self._result(verdict.outcome)
             self._link.record(record, False, lambda written: None)
+
+    def _too_late(self, verdict: Verdict) -> Verdict:
+        """The verdict for a login that was stopped: who would have got in did not, and what was used is still named."""
+        if self._stopped is None or not (verdict.grants or verdict.outcome is Outcome.EXEMPT):
+            return verdict
+        why: object = self._stopped
+        if isinstance(why, Aborted | Expired):
+            why = AbortedError("gone") if isinstance(why, Aborted) else DeadlineError("deadline")
+        end = verdict_of(why)
+        return replace(verdict, outcome=end.outcome, reason=end.reason)
 
     def _recorded(self, outcome: Outcome, written: bool) -> None:
         self._result(outcome if written else Outcome.UNAVAILABLE)

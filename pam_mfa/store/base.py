@@ -21,6 +21,7 @@ from ..throttle import Instant, Tally
 # The account that answers of unknown and unenrolled users are counted against, so that refusing them
 # costs what refusing an enrolled user costs. Its failures never lock anything.
 DECOY_UID = 0xFFFF_FFFF
+TICKET = "ticket"  # the factor of what root gives out: whoever has nothing else has enrolled nothing
 
 
 @structure
@@ -53,17 +54,72 @@ class Credential:
 
 
 @structure
+class Notice:
+    """A change of what an account has, for its user to hear of at the next login.
+
+    Args:
+        uid, user: whose account.
+        what: one word of notices.WORDS; "" where the store's words are damaged, and nothing else is known.
+        about: which credential, in words; "" where it is about none.
+        by_root: root did it, not the user.
+        at: integer seconds since the epoch, UTC.
+    """
+
+    uid: int
+    user: str
+    what: str
+    about: str
+    by_root: bool
+    at: int
+
+
+@structure
 class Account:
-    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled."""
+    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
+
+    Args:
+        graced: how often it was let in without a credential (Grace); where the store's number is damaged, more often
+            than any rule allows.
+        notices: what its user has not heard of yet, oldest first.
+        earlier: how many notices came before these and are forgotten.
+        heard: the number of the last notice before all of these; the others follow it one by one.
+    """
 
     uid: int
     user: str
     credentials: tuple[Credential, ...] = ()
     tallies: dict[str, Tally] = field(default_factory=dict)
+    graced: int = 0
+    notices: tuple[Notice, ...] = ()
+    earlier: int = 0
+    heard: int = 0
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether its user has enrolled anything."""
+        return any(c.factor != TICKET for c in self.credentials)
 
     def of(self, factor: str) -> tuple[Credential, ...]:
         """The credentials of one factor, oldest first."""
         return tuple(c for c in self.credentials if c.factor == factor)
+
+
+@structure
+class Lease:
+    """That a proof also holds for further logins.
+
+    Args:
+        service, place, user: for which: kind of service, terminal or address, and the account that is entered.
+        began, ends: seconds since the boot of that time (CLOCK_BOOTTIME).
+        boot_id: which boot that was.
+    """
+
+    service: str
+    place: str
+    user: str
+    began: int
+    ends: int
+    boot_id: str
 
 
 # ---------------------------------------------------------------------------------------------- queries
@@ -92,6 +148,28 @@ class FindOwners:
 @structure
 class KeptConfig:
     """-> the last good text of the settings file, None where there never was one."""
+
+
+@structure
+class FindLease:
+    """-> Lease, or None: the one that was given with this very binding. Whether its time is over is not judged.
+
+    Args:
+        uid: whose factor was proven.
+        bound: what else has to be as it was then.
+        boot_id: of now.
+    """
+
+    uid: int
+    bound: tuple[str, ...]
+    boot_id: str
+
+
+@structure
+class ListLeases:
+    """-> tuple of Lease, by its begin: all of an account, also those whose time is over."""
+
+    uid: int
 
 
 # ------------------------------------------------------------------------------------------- operations
@@ -177,7 +255,7 @@ class Enrol:
     """-> None. Add credentials with their counter and tally rows; the account row is made if need be.
 
     A factor in `replace` loses the account's older credentials in the same transaction (a new set of
-    recovery codes).
+    recovery codes); a ticket that is replaced takes its failures along.
 
     Args:
         expected: ids of the credentials that the account must have just then; None for any. What somebody was
@@ -223,14 +301,89 @@ class Unlock:
 
 
 @structure
+class Lend:
+    """-> bool. Give a lease, unless the credential that was proven is gone; one of the same binding is replaced.
+
+    An account has at most 16: those of its own whose time is over go, then the oldest. All of them go with any
+    credential of the account, with the failure after which it has to wait, and with Unlock.
+
+    Args:
+        uid, factor, credential: what was proven.
+        bound: as in FindLease.
+    """
+
+    uid: int
+    factor: str
+    credential: str
+    bound: tuple[str, ...]
+    lease: Lease
+
+
+@structure
+class EndLeases:
+    """-> int: how many leases went: those of an account, or with None all."""
+
+    uid: int | None
+
+
+@structure
+class Grace:
+    """-> int or None. One login without a credential: how many of `most` are left after it; None where none was left.
+
+    The number stays with the uid, whatever is enrolled and removed: nobody gets the logins twice.
+    """
+
+    uid: int
+    most: int
+
+
+@structure
+class Reset:
+    """-> int: how many credentials went. All that an account has goes, and its tallies.
+
+    No seal is looked at, nor whose name it bears: this is for what is damaged, or was somebody else's, as well.
+    What Grace counted stays; a number of it that is damaged becomes one that leaves no login.
+    """
+
+    uid: int
+
+
+@structure
+class Announce:
+    """-> what its operation gives. Unless that is False, the notice is kept in the same transaction.
+
+    An account keeps its last MAX_NOTICES, and counts those before them.
+    """
+
+    operation: Operation
+    notice: Notice
+
+
+@structure
+class Heard:
+    """-> None. Forget the oldest notices of an account, earlier ones among them.
+
+    Args:
+        last: the number of the last one that its user has heard of (Account.heard). No other notice ever gets it, so
+            those that came meanwhile stay.
+    """
+
+    uid: int
+    user: str
+    last: int
+
+
+@structure
 class KeepConfig:
     """-> None. Remember a settings text that was found good."""
 
     text: str
 
 
-Query = FindAccount | ListAccounts | FindOwners | KeptConfig
-Operation = Attempt | Enrol | Rename | Remove | Unlock | KeepConfig
+Query = FindAccount | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
+Change = Enrol | Rename | Remove | Unlock | Reset | Announce | Heard
+Operation = Attempt | Change | Grace | KeepConfig | Lend | EndLeases
+MAX_NOTICES = 8
 
 
 class Store(Protocol):

@@ -27,7 +27,8 @@ from .sqlite_file import (
     open_file,
     page_count,
 )
-from .sqlite_rows import OPERATIONS, QUERIES, add_tally
+from .sqlite_leases import OPERATIONS, QUERIES
+from .sqlite_rows import add_tally
 from .sqlite_setup import grow
 
 # Every open connection, so that forgetting a store never closes one: the last connection to close deletes

@@ -14,8 +14,10 @@ from ..errors import ChangedMeanwhile, NameMismatch, StoreCorrupt, StoreError
 from ..throttle import Instant, Standing, Tally, standing
 from .base import (
     DECOY_UID,
+    TICKET,
     Account,
     Advance,
+    Announce,
     Attempt,
     Burn,
     Count,
@@ -23,6 +25,8 @@ from .base import (
     Enrol,
     FindAccount,
     FindOwners,
+    Grace,
+    Heard,
     KeepConfig,
     KeptConfig,
     ListAccounts,
@@ -31,13 +35,16 @@ from .base import (
     Query,
     Remove,
     Rename,
+    Reset,
     Tried,
     Unlock,
     Use,
 )
 from .seal import Sealer
+from .sqlite_notices import add_notice, find_notices, forget_notices, hear
 
 _WIDE = 1 << 62
+_ALL = _WIDE - 1
 _BOOT_ID = 36
 
 # ---------------------------------------------------------------------------------------------- numbers
@@ -85,10 +92,12 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
     rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
     tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
+    used = _graced(db, uid)
+    news = find_notices(db, sealer, uid, query.user)
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user)
+        return Account(uid, query.user, (), {}, used, *news)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -96,7 +105,16 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies)
+    return Account(uid, query.user, tuple(credentials), tallies, used, *news)
+
+
+def _graced(db: sqlite3.Connection, uid: int) -> int:
+    """How many logins without a credential there were. A number that is damaged leaves none, and keeps no user out."""
+    row = db.execute("SELECT used FROM grace WHERE uid = ?", (uid,)).fetchone()
+    try:
+        return narrow(row[0]) if row else 0
+    except StoreCorrupt:
+        return _ALL
 
 
 def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Credential:
@@ -190,6 +208,8 @@ def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
     counted = Tally() if tried in (Tried.ACCEPTED, Tried.TOLERATED) else Tally(tally.failures + 1, op.at)
     _count(db, op.uid, op.factor, counted)
+    if tried is Tried.CLONE or standing(counted, op.at) is not Standing.OPEN:
+        end_leases(db, op.uid)
     return tried
 
 
@@ -256,6 +276,8 @@ def enrol(db: sqlite3.Connection, sealer: Sealer, op: Enrol) -> None:
         raise ChangedMeanwhile("somebody has one of these credentials")
     for factor in op.replace:
         db.execute("DELETE FROM credential WHERE uid = ? AND factor = ?", (uid, factor))
+        if factor == TICKET:  # what was typed for the old one says nothing of 80 fresh random bits
+            db.execute("DELETE FROM tally WHERE uid = ? AND factor = ?", (uid, factor))
     for credential in op.credentials:
         _add_credential(db, sealer, credential)
         add_tally(db, uid, credential.factor)
@@ -295,12 +317,46 @@ def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
         (*_tally_columns(Tally()), op.uid, wide(0)),
     ).rowcount
     db.execute("UPDATE credential SET suspect = 0 WHERE uid = ? AND suspect", (op.uid,))
+    end_leases(db, op.uid)
     for credential, highest in op.capped:
         db.execute(
             "UPDATE credential SET mark = ? WHERE uid = ? AND id = ? AND mark > ?",
             (wide(highest), op.uid, credential, wide(highest)),
         )
     return reset
+
+
+def end_leases(db: sqlite3.Connection, uid: int) -> int:
+    """End what was given for earlier proofs. A credential that goes does the same, by a trigger of the schema."""
+    return db.execute("DELETE FROM lease WHERE uid = ?", (uid,)).rowcount
+
+
+def grace(db: sqlite3.Connection, sealer: Sealer, op: Grace) -> int | None:
+    """One login without a credential: looked at and counted behind one write lock."""
+    db.execute("INSERT OR IGNORE INTO grace (uid, used) VALUES (?, ?)", (op.uid, wide(0)))
+    more = "UPDATE grace SET used = used + 1 WHERE uid = ? AND used >= ? AND used < ? RETURNING used"
+    counted = db.execute(more, (op.uid, _WIDE, wide(op.most))).fetchall()
+    return op.most - narrow(counted[0][0]) if counted else None
+
+
+def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
+    """Take everything that an account has, whatever it is; the logins that it has used up stay used up."""
+    if op.uid == DECOY_UID:
+        raise StoreError("the decoy stays")
+    removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
+    for table in ("account", "tally"):
+        db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
+    db.execute("UPDATE grace SET used = ? WHERE uid = ? AND used < ?", (wide(_ALL), op.uid, _WIDE))
+    forget_notices(db, op.uid)
+    return removed
+
+
+def announce(db: sqlite3.Connection, sealer: Sealer, op: Announce) -> Any:
+    """Change something, and keep the notice of it."""
+    result = OPERATIONS[type(op.operation)](db, sealer, op.operation)
+    if result is not False:
+        add_notice(db, sealer, op.notice)
+    return result
 
 
 def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
@@ -321,5 +377,9 @@ OPERATIONS: dict[type[Operation], Callable[[sqlite3.Connection, Sealer, Any], An
     Rename: rename,
     Remove: remove,
     Unlock: unlock,
+    Grace: grace,
+    Reset: reset,
+    Announce: announce,
+    Heard: hear,
     KeepConfig: keep_config,
 }

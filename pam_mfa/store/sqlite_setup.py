@@ -25,7 +25,7 @@ from .sqlite_file import (
 from .sqlite_rows import add_tally
 
 SCHEMA_DIRECTORY = os.path.join(os.path.dirname(__file__), "schema")
-DECOY_FACTORS = ("totp", "recovery", "fido2", "smartcard")
+DECOY_FACTORS = ("totp", "recovery", "fido2", "smartcard", "ticket")
 
 
 def create(path: str, sealer: Sealer) -> None:

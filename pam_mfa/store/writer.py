@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..errors import StoreError
-from .base import Operation, Store
+from .base import Attempt, Operation, Store
 
 CAPACITY = 1024
 BATCH = 128
@@ -67,8 +67,8 @@ class Writer:
         going_on = True
         while going_on:
             batch, going_on = self._next()
-            if batch:
-                self._settle(batch)
+            for jobs in _apart(batch):
+                self._settle(jobs)
 
     def _next(self) -> tuple[list[_Job], bool]:
         """Everything that waits, at least one; and whether more may come."""
@@ -93,3 +93,13 @@ class Writer:
             # A callback whose session has ended (its loop is closed) must not take the others with it.
             with suppress(Exception):
                 callback(result)
+
+
+def _apart(batch: list[_Job]) -> Iterator[list[_Job]]:
+    """Answers, then what may need room: a full disk refuses the latter, and must not take the former with it."""
+    answers: list[_Job] = []
+    others: list[_Job] = []
+    for job in batch:
+        kind = answers if all(isinstance(operation, Attempt) for operation in job[0]) else others
+        kind.append(job)
+    return filter(None, (answers, others))

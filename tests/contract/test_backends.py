@@ -7,68 +7,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pyotp
 import pytest
-from doors import DEADLINE, DOORS, NONCE, Caller, EngineDoor, LoopDoor, opened
-from flows import ALICE, CODES, NOBODY, recovery, totp
-from stores import SEALER, discard, enrol, make
+from doors import DEADLINE, DOORS, NONCE, PHONE, Caller, EngineDoor, LoopDoor, code, exempt, furnished, opened, settings
+from flows import ALICE, CODES, NOBODY, totp
+from stores import SEALER, discard
 
-from pam_mfa import keys
-from pam_mfa.config import Settings
-from pam_mfa.conversation import Checked, CheckPassword, LookedUp, LookUp
-from pam_mfa.devices.base import MAX_PACKET
-from pam_mfa.devices.client import Client
+from pam_mfa.conversation import CheckPassword, LookedUp, LookUp
 from pam_mfa.errors import LookupFailed
-from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Outcome
-from pam_mfa.rules import LocalKey, Match, Rule, Unenrolled
-from pam_mfa.service import password, system
+from pam_mfa.rules import Rule, Unenrolled
+from pam_mfa.service import system
 from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
 from pam_mfa.store.base import Account, Enrol, FindAccount
 from pam_mfa.store.sqlite import SqliteStore
-from pam_mfa.structure import replace
 from pam_mfa.wire import Type
 
-PHONE, SHEET = totp(), recovery()
 ACCOUNT = {"uid": ALICE, "name": "alice"}
 Door = LoopDoor | EngineDoor
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A store where alice has a phone and recovery codes."""
-    path = make(tmp_path / "state")
-    store = SqliteStore(path, SEALER)
-    store.prepare(["totp", "recovery"])
-    enrol(store, PHONE, SHEET)
-    discard(store)
-    return path
+    return furnished(tmp_path)
 
 
 @pytest.fixture(params=DOORS)
 def door(request: pytest.FixtureRequest, path: str) -> Iterator[Door]:
     with opened(request.param, path) as one:
         yield one
-
-
-def settings(door: Door, **changes: Any) -> None:
-    assert door.ground.settings is not None
-    door.ground.settings = replace(door.ground.settings, **changes)
-
-
-def exempt(group: str) -> tuple[Rule, ...]:
-    """Rules that let a group by."""
-    return (Rule(exempt=True, match=Match(groups=(group,))),)
-
-
-def code(steps: int = 0) -> str:
-    """A code of alice's phone, for the real clock."""
-    parameters = Parameters.unpack(PHONE.material)
-    return parameters.code(int(time.time()) // parameters.period + steps)
 
 
 def wrong() -> str:
@@ -179,6 +149,19 @@ def test_a_user_database_that_fails_is_unavailable(
     monkeypatch.setattr(system, "look_up", fails)
     settings(door, rules=exempt("root"))
     assert door.call().hello("root", 0).outcome is Outcome.UNAVAILABLE
+
+
+def test_the_engine_checks_no_passwords(path: str) -> None:
+    answers: list[Any] = []
+
+    def done(answer: Any) -> bool:
+        answers.append(answer)
+        return True
+
+    with socket.socket() as peer:
+        backend = DirectBackend(SqliteStore(path, SEALER), lambda: Devices(absent), peer)
+        backend.check_password(CheckPassword("alice", "x"), done)
+    assert [type(answer) for answer in answers] == [LookupFailed]
 
 
 @pytest.mark.parametrize("rule", [Rule(), Rule(unenrolled=Unenrolled.ALLOW)])
@@ -311,125 +294,3 @@ def test_who_stops_reading_a_long_list_holds_up_nobody(door: Door, path: str) ->
     assert door.call().hello("alice", ALICE).answer(code()).outcome is Outcome.GRANTED
     for one in stopped:
         one.link.close()
-
-
-# ----------------------------------------------------------------------------------- the service's loop only
-
-
-@pytest.fixture
-def loop(path: str) -> Iterator[LoopDoor]:
-    with opened("loop", path) as one:
-        assert isinstance(one, LoopDoor)
-        yield one
-
-
-def test_look_ups_nobody_waits_for_are_not_made(loop: LoopDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user database that hung leaves no queue behind that later logins would have to wait for."""
-    free, asked = threading.Event(), []
-
-    def hangs(want: LookUp) -> LookedUp:
-        asked.append(want.user)
-        assert free.wait(DEADLINE)
-        return LookedUp(want.user, uid=ALICE)
-
-    settings(loop, rules=exempt("wheel"))
-    monkeypatch.setattr(system, "look_up", hangs)
-    monkeypatch.setattr(system, "LOOK_UP_SECONDS", 0.05)
-    late = [loop.call().hello("alice", ALICE) for _ in range(40)]
-    assert {one.outcome for one in late} == {Outcome.UNAVAILABLE}
-    monkeypatch.setattr(system, "LOOK_UP_SECONDS", DEADLINE)
-    after = loop.call().hello("alice", ALICE)
-    free.set()
-    assert after.answer(code()).outcome is Outcome.GRANTED
-    assert len(asked) == 9
-
-
-def test_a_user_manages_itself_and_asks_for_its_password(loop: LoopDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[CheckPassword] = []
-
-    def check(want: CheckPassword) -> Checked:
-        checked.append(want)
-        return Checked(want.password == "daemon's own")
-
-    monkeypatch.setattr(password, "check", check)
-    one = loop.call("manage", uid=1).request("enroll", factor="recovery").answer("wrong", "daemon's own")
-    assert one.done == {"ok": True}
-    assert [want.user for want in checked] == ["daemon", "daemon"]
-    assert loop.call("manage", uid=1).request("list", ACCOUNT).done["error"] == "not_allowed"
-    assert loop.call("user", uid=1).hello("alice", ALICE).outcome is Outcome.DENIED
-    given = one.parts[-1]["codes"][0]
-    assert loop.call("user", uid=1).hello("daemon", 1).answer(given).outcome is Outcome.GRANTED
-
-
-def test_the_engine_checks_no_passwords(path: str) -> None:
-    answers: list[Any] = []
-
-    def done(answer: Any) -> bool:
-        answers.append(answer)
-        return True
-
-    with socket.socket() as peer:
-        backend = DirectBackend(SqliteStore(path, SEALER), lambda: Devices(absent), peer)
-        backend.check_password(CheckPassword("alice", "x"), done)
-    assert [type(answer) for answer in answers] == [LookupFailed]
-
-
-def test_sixteen_sessions_of_one_user_and_no_more(loop: LoopDoor) -> None:
-    """L14."""
-    users = [loop.call("user", uid=1).hello("daemon", 1) for _ in range(16)]
-    for one in users:
-        one.prompt()
-    with pytest.raises(EOFError):
-        loop.call("user", uid=1).next()
-    with pytest.raises(EOFError):
-        loop.call("manage", uid=1).next()
-    assert loop.call("user", uid=2).hello("bin", 2).prompt()
-    assert loop.call().hello("alice", ALICE).answer(code()).outcome is Outcome.GRANTED
-    users[0].send(Type.ABORT).end()
-    assert loop.call("user", uid=1).hello("daemon", 1).prompt()
-    assert loop.on_loop(lambda: len(loop.server.links)) == 17
-
-
-def test_no_session_stays_behind(loop: LoopDoor) -> None:
-    for _ in range(3):
-        callers = [loop.call().hello("alice", ALICE) for _ in range(30)]
-        for one in callers[::2]:
-            one.send(Type.ABORT)
-            assert one.outcome is Outcome.ABORTED
-        for one in callers[1::2]:
-            one.link.close()
-    end = time.monotonic() + DEADLINE
-    while loop.on_loop(lambda: len(loop.server.links)) and time.monotonic() < end:
-        time.sleep(0.002)
-    assert loop.on_loop(lambda: (len(loop.server.links), dict(loop.server._per_uid))) == (0, {})
-
-
-def test_users_leave_the_devices_to_logins(loop: LoopDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """L14: the device service takes 32 requests, and whoever manages an account may ask it again and again."""
-    opened_lines: SimpleQueue[socket.socket] = SimpleQueue()
-
-    def connect() -> Client:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.settimeout(DEADLINE)
-        opened_lines.put(theirs)
-        return Client(ours)
-
-    def asks(uid: int) -> tuple[Caller, socket.socket]:
-        return loop.call("manage", uid).request("devices"), opened_lines.get(timeout=DEADLINE)
-
-    def refused(uid: int) -> bool:
-        return loop.call("manage", uid).request("devices").done["error"] == "unavailable" and opened_lines.empty()
-
-    monkeypatch.setattr(keys, "SECONDS", 180)
-    loop.ground.settings = Settings(policy=Rule(local_key=LocalKey.ALWAYS))
-    loop.server.devices = connect
-    asking = [asks(uid) for uid in (1, 1, 2, 2, 3, 3, 4)]
-    assert refused(1)
-    asking.append(asks(4))
-    assert refused(5)
-    asking.append(asks(0))
-    caller, line = asking[0]
-    caller.link.close()
-    while line.recv(MAX_PACKET):
-        pass
-    asks(5)

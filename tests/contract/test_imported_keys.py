@@ -20,6 +20,7 @@ from stores import SEALER, discard, make
 from vdev.keys import Keys
 
 from pam_mfa import importing
+from pam_mfa.assessment import Request
 from pam_mfa.cli.takeover import sheet
 from pam_mfa.config import Settings
 from pam_mfa.conversation import DeviceReply, DeviceTouch, Event, Expired, HangUp, Shown, Wait, Want
@@ -27,7 +28,7 @@ from pam_mfa.devices.base import Choose, Idle, Pin, Touch
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.importers import pam_u2f
 from pam_mfa.importers.pam_u2f import RelyingParties
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.store.sqlite import SqliteStore

@@ -29,7 +29,14 @@ ASK = """
 from pam_mfa.service.logind import logind
 facts = logind().facts(int(sys.argv[1]), int(sys.argv[2]))
 seats = [(known.seat, known.remote) if known else None for known in (facts.owner, facts.user)]
-print(facts.peer_remote, *seats)
+print(facts.peer_remote, *seats, facts.service, facts.host)
+"""
+
+
+NAME = """
+from pam_mfa.service.system import _ask_logind
+facts = _ask_logind(int(sys.argv[1]), int(sys.argv[2]))
+print(repr(facts.session), bool(facts.leader))
 """
 
 
@@ -39,6 +46,7 @@ class Place:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.seats = machine, Seats(machine)
         self._process = machine.popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self._process.pid
 
     def facts(self, cgroup: str) -> str:
         """What is known of the process in that cgroup, and where nobody's session asks, of alice."""
@@ -82,6 +90,15 @@ def test_a_session_that_logind_does_not_know(place: Place) -> None:
     assert place.facts(f"/user.slice/user-{uid}.slice/session-77.scope") == "True None None"
 
 
+def test_how_a_session_began(place: Place) -> None:
+    desk = place.seats.open("1", "alice", seat="seat0", service="gdm-password")
+    assert place.facts(place.seats.manager("alice")) == "None (True, False) None gdm-password"
+    ssh = place.seats.open("2", "alice", remote=True, service="sshd", host="192.0.2.7")
+    assert place.facts(ssh) == "True None None sshd 192.0.2.7"
+    assert place.facts(desk) == "False None None gdm-password"
+    assert place.facts(place.seats.manager("alice")) == "None (True, True) None"
+
+
 def test_a_session_in_the_background(place: Place) -> None:
     behind = place.seats.open("1", "alice", seat="seat0", state="online")
     assert place.facts(behind) == "None (False, False) None"
@@ -109,6 +126,20 @@ def test_a_terminal_of_the_users_service_manager(place: Place) -> None:
     assert place.facts(place.seats.manager("bob")) == "None (False, False) None"
     place.seats.open("2", "alice", remote=True)
     assert place.facts(place.seats.manager("alice")) == "None (True, True) None"
+
+
+def test_the_session_by_name(place: Place) -> None:
+    """Of a process in it, while it is open; with what the kernel knows of the terminal."""
+    for cgroup, said in (
+        (place.seats.open("1", "alice", seat="seat0"), "'1' True"),
+        (place.seats.open("c2", "alice", remote=True, state="online"), "'c2' True"),
+        (place.seats.open("3", "alice", remote=True, state="closing"), "'' True"),
+        (place.seats.manager("alice"), "'' True"),
+        (SYSTEM, "'' True"),
+    ):
+        place.seats.put(place.pid, cgroup)
+        words = [str(place.pid), str(place.seats.uid("alice"))]
+        assert place.machine.python(NAME, *words, user="pam-mfa").stdout.strip() == said
 
 
 def test_a_system_service(place: Place) -> None:

@@ -255,6 +255,15 @@ def test_enrolling_with_replace_takes_that_factors_older_ones_away(store: AnySto
     assert store.read(FindAccount(1001, "bob")).credentials == (BOBS,)
 
 
+@pytest.mark.parametrize(("factor", "left"), [("ticket", 0), ("recovery", 1)])
+def test_a_new_ticket_alone_forgets_the_failures_of_the_old_one(store: AnyStore, factor: str, left: int) -> None:
+    enrol(store, PHONE, credential("old", factor=factor))
+    for each in ("totp", factor):
+        answer(store, None, factor=each)
+    do(store, Enrol((credential("new", factor=factor),), frozenset({factor})))
+    assert {name: tally.failures for name, tally in alice(store).tallies.items()} == {"totp": 1, factor: left}
+
+
 @pytest.mark.parametrize(
     "credentials",
     [

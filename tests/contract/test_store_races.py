@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from store_racer import CODES, PHONE
+from store_racer import CODES, LOGINS, PHONE
 from stores import ALICE, DEADLINE, SEALER, ThroughWriter, at, credential, discard, do, enrol, program, start
 
 from pam_mfa.errors import ChangedMeanwhile
@@ -84,6 +84,15 @@ def test_guesses_at_once_are_never_compared_more_often_than_the_throttle_allows(
         for number, result in enumerate(results):
             assert result == {"wrong": COMPARED, "waiting": 16 - COMPARED}, number
             assert do(raced, Unlock(ALICE)) == (1,)
+
+
+@pytest.mark.parametrize(("mode", "rounds"), [("warm", 100), ("cold", 40), ("alone", 15)])
+def test_the_last_login_without_a_credential_is_given_once(raced: SqliteStore, mode: str, rounds: int) -> None:
+    if mode == "alone":
+        discard(raced)
+    with racers(raced._path, 8, mode, "grace", rounds) as results:
+        for number, result in enumerate(results):
+            assert result == {"left": LOGINS, "none": 8 - LOGINS}, number
 
 
 def test_guesses_from_connections_of_one_process_are_counted_together(raced: SqliteStore) -> None:

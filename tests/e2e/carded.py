@@ -11,6 +11,7 @@ from e2e.keyed import PAM_MFA, start_device_service
 from e2e.site_machine import SiteMachine
 from e2e.terminals import Terminal
 from machine import wait_for
+from people import hear
 from vdev.iso7816 import Card
 from vdev.pcscd import Pcscd, Reader
 from vdev.piv import AUTHENTICATION, PivApplet
@@ -80,6 +81,7 @@ def enrol(site: SiteMachine, leaf: Leaf, *more: str, user: str = "alice", name: 
     child.answer("PIN of the smartcard (3 tries left): ", PIN)
     child.expect(f'Enrolled smartcard "{name}".')
     child.ends_with(0)
+    hear(site.machine)
     return child
 
 

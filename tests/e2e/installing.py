@@ -24,6 +24,7 @@ userdel pam-mfa-device
 userdel pam-mfa-verify
 rm -rf /usr/lib/udev/rules.d/*pam-mfa* /usr/share/polkit-1/rules.d/pam-mfa*
 rm -rf /etc/pam-mfa /etc/pam.d/pam-mfa /var/lib/pam-mfa /usr/bin/pam-mfa /usr/lib/systemd/system/pam-mfa* "/$1"
+rm -rf /var/lib/pam-mfa-break-glass
 rm -f /usr/lib/pam-mfa/site /usr/lib/pam-mfa/pam-mfa*
 """
 

@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from e2e.readme import below_include, sudo_line
 from e2e.site_machine import SiteMachine
 from e2e.terminals import Terminal
 from machine import wait_for
+from people import hear
 from vdev.keys import Key
 
 LOCAL = '[policy]\nlocal_key = "always"\n'
@@ -79,17 +81,21 @@ def enrol(site: SiteMachine, key: Key, *more: str) -> Terminal:
 
 def enrolled(site: SiteMachine, key: Key, pin: str = "") -> Key:
     """The same, done; the key's trace is empty."""
-    return _finish(enrol(site, key), key, pin)
+    _finish(enrol(site, key), key, pin)
+    hear(site.machine)
+    return key
 
 
 def enrolled_by_root(site: SiteMachine, key: Key, name: str, pin: str = "") -> Key:
     """A key of alice's, from wherever root is and without a proof by what she has."""
     key.inject(touch="manual")
     child = site.terminals.run([PAM_MFA, "enroll", "fido2", "--name", name, "--user", "alice"], user=None)
-    return _finish(child, key, pin)
+    _finish(child, key, pin)
+    hear(site.machine)
+    return key
 
 
-def _finish(child: Terminal, key: Key, pin: str) -> Key:
+def _finish(child: Terminal, key: Key, pin: str) -> None:
     if pin:
         child.answer("PIN of your security key (8 tries left): ", pin)
     child.expect("Touch the security key that you want to enrol")
@@ -98,7 +104,6 @@ def _finish(child: Terminal, key: Key, pin: str) -> Key:
     touched(key)
     child.ends_with(0)
     key.trace(clear=True)
-    return key
 
 
 def asked(key: Key) -> list[object]:
@@ -129,10 +134,13 @@ def pending(site: SiteMachine) -> list[str]:
 
 def kill_broker(site: SiteMachine) -> None:
     """End the process that asks the devices' helpers, the service's or the engine's, without a word."""
-    uid = int(site.machine.run(["/usr/bin/id", "-u", DEVICE_USER]).stdout)
-    own = [pid for pid in site.machine.processes("/pam-mfa-") if os.stat(f"/proc/{pid}").st_uid == uid]
-    parents = {_parent(pid) for pid in own} & set(own)
-    (broker,) = [pid for pid in parents if pid not in {_parent(parent) for parent in parents}] or own
+    uid, own = site.machine.uid(DEVICE_USER), dict[int, int]()
+    for pid in site.machine.processes("/pam-mfa-"):
+        with suppress(OSError):  # helpers come and go
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                own[pid] = _parent(pid)
+    parents = set(own.values()) & set(own)
+    (broker,) = [pid for pid in parents if pid not in {own[parent] for parent in parents}] or own
     os.kill(broker, signal.SIGKILL)
 
 

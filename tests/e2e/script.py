@@ -18,12 +18,13 @@ _PROGRAMS = re.compile(r"^/(?:usr/)?s?bin/")
 _EVENT = re.compile("\0(.*?)\0")
 _AHEAD = re.compile("(?:\0.*?\0)*")
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
-_DAY = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_DAY = re.compile(r"\b\d{4}-\d\d-\d\d(?: \d\d:\d\d)?\b")
 _SERIAL = re.compile(r"^(  Serial +)[0-9a-f]+$", re.MULTILINE)
+_FINGERPRINT = re.compile(r"\bSHA256:[A-Za-z0-9+/]{43}")
 _ID = re.compile(r"\b[0-9a-f]{8}$", re.MULTILINE)  # the last column of `pam-mfa list`
 # Codes, seeds, QR codes and recovery codes, whoever's they are.
 _SECRETS = re.compile(
-    r"otpauth://\S+|(?:[0-9A-Z]{4}[- ]){5,7}[0-9A-Z]{4}|\b[A-Z2-7]{32}\b|\b[0-9]{6,8}\b|^.*[\u2580-\u259f].*$",
+    r"otpauth://\S+|(?:[0-9A-Z]{4}[- ]){3,7}[0-9A-Z]{4}|\b[A-Z2-7]{32}\b|\b[0-9]{6,8}\b|^.*[\u2580-\u259f].*$",
     re.MULTILINE,
 )
 
@@ -60,8 +61,9 @@ class Script:
     def text(self) -> str:
         """All of it, without secrets and what differs from day to day."""
         text = _STYLE.sub("", self._text).rstrip()
-        lines = "\n".join(line.rstrip() for line in _apart(text))
+        lines = "\n".join(line.strip("\r").rstrip() for line in _apart(text))
         same = _SERIAL.sub(r"\1<the number>", _DAY.sub("<the date>", lines))
+        same = _FINGERPRINT.sub("SHA256:<the fingerprint>", same)
         return redacted(_ID.sub("<the id>", same))
 
 

@@ -68,9 +68,13 @@ class SiteMachine:
         self.terminals = Terminals(machine)
         self._sshd: subprocess.Popen[Any] | None = None
 
-    def start(self, config: str = "", section: str | None = None) -> None:
-        """Start the service where this is its side, with these settings, and sshd as a section of README.md says."""
-        configure(self.machine, f"{config}\n{sshd_lines(section)[2] if section else ''}")
+    def start(self, config: str = "", section: str | None = None, more: str = "") -> None:
+        """Start the service where this is its side, with these settings, and sshd as a section of README.md says.
+
+        Args:
+            more: of the rule in that section.
+        """
+        configure(self.machine, f"{config}\n{sshd_lines(section)[2] if section else ''}{more}")
         if self.side == "service":
             self.machine.service.start()
         if section:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from machine import PASSWORDS, Machine
+from machine import PASSWORDS, Machine, wait_for
 from pyotp import HOTP
 
 from pam_mfa.cli.checks.stacks import LINE, PERMIT
@@ -78,7 +78,7 @@ def test_root_without_a_service(machine: Machine) -> None:
     assert (service["role"], account["factors"]) == ("engine", {"totp": 1, "recovery": 1})
     machine.run([PAM_MFA, "unlock", "alice"])
     assert machine.run([PAM_MFA, "list"], "alice", check=False).returncode == Exit.UNAVAILABLE
-    assert machine.processes("pam-mfa-engine") == []
+    wait_for("the end of all engines", lambda: not machine.processes("pam-mfa-engine"))
 
 
 def test_doctor_on_a_fresh_installation(machine: Machine) -> None:

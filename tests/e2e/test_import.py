@@ -76,7 +76,9 @@ def opens_sudo(site: SiteMachine, key: Authenticator, label: str) -> None:
     sudo.expect(f'Touch your security key "{label}"')
     site.terminals.happened("the blue key is touched")
     key.touch()
-    assert sudo.ends_with(0) == ROOT
+    said = sudo.ends_with(0)
+    assert said.endswith(ROOT)
+    assert f'Second factor: fido2 "{label}" taken over from another program by root, ' in said
     (granted,) = site.machine.wait_for_journal("login GRANTED")
     assert f'label="{label}"' in granted
 

@@ -55,6 +55,8 @@ class TestWithSystemd:
         assert about(installed, "/etc/pam-mfa/config.toml") == "644 root"
         assert about(installed, "/var/lib/pam-mfa") == "700 pam-mfa"
         assert about(installed, "/var/lib/pam-mfa/store.db") == "600 pam-mfa"
+        assert about(installed, "/var/lib/pam-mfa-break-glass") == "770 root"
+        assert installed.run(["stat", "-c", "%G", "/var/lib/pam-mfa-break-glass"]).stdout == "pam-mfa\n"
         assert about(installed, "/run/pam-mfa") == "755 root"
         assert about(installed, f"/{MODULE}") == "644 root"
         for name, expected in SOCKETS.items():

@@ -24,7 +24,10 @@ from e2e.keyed import (
     touched,
 )
 from e2e.site_machine import SiteMachine
+from people import charge
 from vdev.keys import Key, Keys
+
+from pam_mfa.throttle import LIMIT
 
 
 def test_a_key_is_enrolled_and_opens_sudo(site: SiteMachine, keys: Keys) -> None:
@@ -125,6 +128,12 @@ def test_a_key_that_lies(site: SiteMachine, blue: Key) -> None:
     sudo.answer(CODE, site.alice.wrong())
     sudo.expect("Sorry, try again.")
     assert site.outcomes(1) == ["TRIES_SPENT"]
+
+
+def test_wrong_codes_lock_no_key(site: SiteMachine, blue: Key) -> None:
+    """R03: strangers may have the codes disabled, and whoever has the key gets in."""
+    charge(site.machine, site.alice, LIMIT)
+    touch_opens(site.sudo(), blue)
 
 
 def test_a_broken_key_holds_up_no_other(site: SiteMachine, blue: Key, keys: Keys) -> None:

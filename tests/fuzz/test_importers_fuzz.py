@@ -8,8 +8,9 @@ from collections.abc import Callable
 from ca import Authority, der, pem
 from hypothesis import given, settings, strategies as st
 from key_files import HANDLE, NEW, P256, PARTIES, PASSKEY, POINT, b64, spki_of, ssh_key, ssh_public, text
+from ssh_keys import blob, certificate, shown
 
-from pam_mfa.importers import pam_p11, pam_pkcs11, pam_u2f, passkey, sshkey
+from pam_mfa.importers import authorized_keys, pam_p11, pam_pkcs11, pam_u2f, passkey, sshkey
 from pam_mfa.importers.base import Entry, Imported
 from pam_mfa.importers.certificate import BEGIN, END, certificates
 
@@ -25,6 +26,8 @@ PARSERS: list[Callable[[bytes], list[Entry]]] = [
     lambda data: pam_p11.parse(data, "alice"),
     lambda data: pam_p11.parse(BEGIN + b64(data).encode() + END, "alice"),
     lambda data: pam_p11.parse(b"\x30" + data, "alice"),
+    lambda data: authorized_keys.parse(data, "alice"),
+    lambda data: authorized_keys.parse(b"no-touch-required " + data, "alice", allow_no_touch=True),
     lambda data: pam_pkcs11.parse(data, pam_pkcs11.issued(certificates(pem(LEAF)))),
     lambda data: passkey.parse(data, "rp"),
     lambda data: passkey.parse(data, "rp", "alice"),
@@ -36,6 +39,7 @@ PIECES = [
     b"=", b64(HANDLE).encode(), b64(POINT).encode(), b64(spki_of(P256)).encode(), POINT.hex().encode(), b"es256",
     b"+pin", b"#", NEW.encode(), PASSKEY.encode(), ssh_public(), text(HANDLE), b"\x00", b"\xff", "\u2028".encode(),
     sshkey.HEAD, BEGIN, END, pem(LEAF), der(LEAF)[0], b"ssh-rsa ", b"/O=Example/CN=alice", b" -> alice", b"SHA1:",
+    shown(blob()).encode(), shown(certificate()).encode(), b'command="', b'"', b"\\", b"verify-required",
 ]  # fmt: skip
 SOUP = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=30).map(b"".join)
 

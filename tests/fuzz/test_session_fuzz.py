@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flows import ALICE, BOB, CODES, FACTORS_AND_KEY, NOBODY, Clock, Memory, account, code_at, key, recovery, totp
+from deviceflows import FACTORS_AND_KEY, key
+from flows import ALICE, BOB, CODES, NOBODY, Clock, Memory, account, code_at, recovery, totp
 from hypothesis import HealthCheck, settings as tried, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from peers import NONCE, Held, Monotonic, Peer

@@ -14,8 +14,9 @@ PACKAGE = "/usr/lib/pam-mfa/site/pam_mfa"
 READER = ("store.sqlite_rows", "QUERIES[FindAccount]")
 WRITER = ("store.sqlite_rows", "OPERATIONS[Attempt]")
 PLACES = [
-    ("login", "decide"), ("login", "choose"), ("login", "assess"), ("login", "read"), ("login", "prove"),
-    ("login", "grant"),
+    ("assessment", "decide"), ("assessment", "choose"), ("login", "assess"), ("assessment", "read"), ("login", "prove"),
+    ("login", "grant"), ("assessment", "place"), ("credit", "credited"), ("break_glass", "backed"),
+    ("tickets", "joined"), ("notices", "news"),
     ("factors.code", "ask"), ("factors.code", "comparable"), ("factors.code", "settle"),
     ("factors.totp", "Totp.fits"), ("factors.totp", "Totp.match"), ("factors.totp", "Totp.aftermath"),
     ("factors.base", "commit"), ("service.transaction", "login"),

@@ -139,7 +139,7 @@ def test_an_engine_that_dies_at_a_prompt_opens_nothing(
     end(engine, number)
     host.answer(alice.code())
     assert host.end().code == "AUTHINFO_UNAVAIL"
-    assert not machine_of_people.processes(ENGINE)
+    wait_for("its end", lambda: not machine_of_people.processes(ENGINE))
     assert host.login("alice", alice.code()).code == "SUCCESS"
 
 
@@ -154,7 +154,7 @@ def test_an_engine_that_hangs_at_a_prompt_is_ended_with_the_login(
     login = host.end()
     assert login.code == "AUTHINFO_UNAVAIL"
     assert login.took < IDLE
-    assert not machine_of_people.processes(ENGINE)
+    wait_for("its end", lambda: not machine_of_people.processes(ENGINE))
 
 
 def test_without_an_engine_and_without_a_service_nobody_gets_in(

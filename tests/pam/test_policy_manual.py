@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from examples import Example, examples
 from hosts import Scene
+from newcomers import NEEDED, enrolled_by_login
 from people import BARE
 
 JOIN = "for pair in alice:staff alice:admins bob:staff bob:contractors carol:rescue; do "
@@ -26,6 +27,10 @@ def test_an_example(scene: Scene, example: Example) -> None:
         items = {name: row.options[name] for name in ("rhost", "tty", "ruser") if name in row.options}
         subject = items.get("ruser", "root")
         person = scene.people[user if subject == "root" else subject]
-        answers = [person.code()] if row.code == "PAM_SUCCESS" else [""] * 3
-        login = scene.login(user, *answers, service=service, **items)
-        assert (f"PAM_{login.code}", login.prompts[:1]) == (row.code, [row.sees] if row.sees else []), row
+        if row.sees == NEEDED:
+            login = enrolled_by_login(scene, user, service=service, **items)
+        else:
+            answers = [person.code()] if row.code == "PAM_SUCCESS" else [""] * 4
+            login = scene.login(user, *answers, service=service, **items)
+        seen = [*login.shown[:1], *login.prompts[:1]]
+        assert (f"PAM_{login.code}", seen[:1]) == (row.code, [row.sees] if row.sees else []), row

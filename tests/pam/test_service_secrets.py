@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pyotp
@@ -101,7 +102,11 @@ def test_without_its_helper_nobody_is_told_that_the_password_was_wrong(
 
 def inside(machine: Machine) -> list[int]:
     """Every process of pam-mfa."""
-    return [pid for pid in machine.processes() if os.readlink(f"/proc/{pid}/exe").startswith(LIBEXEC)]
+    found = []
+    for pid in machine.processes():
+        with suppress(OSError):  # it ended meanwhile
+            found += [pid] if os.readlink(f"/proc/{pid}/exe").startswith(LIBEXEC) else []
+    return found
 
 
 def watch(machine: Machine, seen: list[bytes]) -> int:

@@ -104,7 +104,7 @@ def test_an_alert_is_one_line_at_alert_level() -> None:
 def test_a_record_has_no_place_for_a_secret() -> None:
     assert set(Record.__match_args__) == {
         "event", "outcome", "reason", "role", "service", "user", "uid", "session", "duration_ms", "rhost", "tty",
-        "factor", "credential", "label", "subject",
+        "factor", "credential", "label", "subject", "note",
     }  # fmt: skip
 
 

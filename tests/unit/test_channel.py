@@ -247,6 +247,22 @@ def test_a_flow_that_goes_on_after_its_session_has_ended_is_cut_off() -> None:
     assert cleaned == [True]
 
 
+@pytest.mark.parametrize("event", [Aborted(), Expired(), StoreError("x")], ids=repr)
+def test_so_is_one_that_was_to_end_after_its_open_want(event: Aborted | Expired | StoreError) -> None:
+    def stubborn() -> Flow:
+        yield Ask("first")
+        for _ in range(100):
+            with suppress(Exception):
+                yield Ask("still here")
+        return "its own end"
+
+    channel, ends = start(stubborn())
+    channel.stop_after(event)
+    assert ends == []
+    channel.deliver(Answer("a"))
+    assert isinstance(ends.one, ProtocolError)
+
+
 @pytest.mark.parametrize("problem", [RuntimeError("x"), SystemExit(0), KeyboardInterrupt()], ids=repr)
 def test_a_flow_that_fails_while_it_is_cut_off_has_ended_all_the_same(problem: BaseException) -> None:
     def stubborn() -> Flow:

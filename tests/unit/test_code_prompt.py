@@ -178,11 +178,18 @@ NOT_COMPARED = {
 @pytest.mark.parametrize("case", NOT_COMPARED)
 def test_what_cannot_be_compared_is_counted_on_the_decoy_alone(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uid, of, reason = NOT_COMPARED[case]
-    monkeypatch.setattr(Parameters, "find", lambda *_: pytest.fail("compared"))
+    compared: list[bytes] = []
+
+    def fits_all(self: Parameters, answer: str, wall: int) -> int:
+        compared.append(self.secret)
+        return wall // self.period
+
+    monkeypatch.setattr(Parameters, "find", fits_all)
     world = World(Memory(of), [RIGHT, WRONG, ""])
     one = ceremony(of, uid)
     assert world.run(code.prove(one, BOTH)) is None
     assert world.operations == [(Attempt(DECOY_UID, "totp", None, Clock()()),)] * 3
+    assert compared == [Parameters.unpack(BOTH[0].decoy.material).secret] * 2
     assert one.reason == reason
 
 

@@ -1,26 +1,22 @@
-"""The settings file: what each key means, every refusal by its key path, and whose file is believed."""
+"""The text of the settings file: what each key means, and every refusal by its key path."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import date
 from ipaddress import ip_network
-from pathlib import Path
 
 import pytest
 
 from pam_mfa import config
-from pam_mfa.config import Clone, Fido2, FirstEnrolment, Settings, Synced
+from pam_mfa.config import Clone, EnrolFrom, Fido2, FirstEnrolment, Settings, Synced
 from pam_mfa.errors import ConfigError
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
 
 FACTORS = ("fido2", "smartcard", "totp", "recovery")
 METHODS = FACTORS
-ME = os.getuid()
 
 
 def problems(text: str) -> list[str]:
@@ -51,7 +47,9 @@ def test_every_key_is_read() -> None:
         audit = "required"
         fail_delay = 0.25
         issuer = "Exämple Ltd"
+        sshd_touch_required = true
         fido2 = {rp_id = "example.org", synced = "deny", clone = "warn"}
+        enrol_from = {networks = ["192.0.2.0/24"], services = ["gdm-*"]}
         [policy]
         user_verification = "required"
         local_key = "never"
@@ -61,6 +59,11 @@ def test_every_key_is_read() -> None:
         subject = "caller"
         first_factor = "none"
         enrol_by = 2030-12-31
+        logins_left = 5
+        enrol_at_login = true
+        help = "Call the help desk"
+        credit_ssh_keys = true
+        lease = "10m"
         [[rule]]
         name = "all of them"
         services = ["sshd", "gdm-*"]
@@ -75,6 +78,12 @@ def test_every_key_is_read() -> None:
         local_key = "always"
         subject = "user"
         first_factor = "publickey"
+        enrol_by = 2000-01-01
+        logins_left = 0
+        enrol_at_login = false
+        help = "Äsk"
+        credit_ssh_keys = false
+        lease = "12h"
         """,
         FACTORS,
     )
@@ -85,13 +94,25 @@ def test_every_key_is_read() -> None:
     assert settings.fido2 == Fido2("example.org", Synced.DENY, Clone.WARN)
     assert settings.policy == Rule(
         ("recovery",), Unenrolled.ALLOW, UserVerification.REQUIRED, LocalKey.NEVER, True, Subject.CALLER,
-        FirstFactor.NONE, date(2030, 12, 31),
+        FirstFactor.NONE, date(2030, 12, 31), 5, True, "Call the help desk", True, 600,
     )  # fmt: skip
     networks = tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "198.51.100.1/32")))
     groups = ("backup", "!EXAMPLE\\domain users")
     match = Match(("sshd", "gdm-*"), ("alice", "!bob"), groups, networks, Session.REMOTE)
     terms = (Unenrolled.DENY, UserVerification.PREFERRED, LocalKey.ALWAYS, True, Subject.USER, FirstFactor.PUBLICKEY)
-    assert settings.rules == (Rule(("totp", "recovery"), *terms, date(2030, 12, 31), "all of them", match),)
+    rollout = (date(2000, 1, 1), 0, False, "Äsk", False, 12 * 3600)
+    assert settings.rules == (Rule(("totp", "recovery"), *terms, *rollout, "all of them", match),)
+    assert settings.enrol_from == EnrolFrom((networks[0],), ("gdm-*",))
+    assert settings.sshd_touch_required is True
+
+
+def test_a_rule_inherits_all_but_what_lets_somebody_by() -> None:
+    text = """
+    policy = {methods = ["totp"], exempt = true, lease = "1h", logins_left = 3, credit_ssh_keys = true, help = "Ask"}
+    [[rule]]
+    """
+    (rule,) = config.parse(text, FACTORS).rules
+    assert rule == Rule(("totp",), logins_left=3, help="Ask", credit_ssh_keys=True, name="1")
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -111,9 +132,13 @@ def test_fail_delay_in_milliseconds(text: str, ms: int) -> None:
 
 DELAY = "fail_delay: must be a number of seconds from 0 to 10"
 ISSUER = "issuer: must be a text of 1 to 64 printable characters without a colon"
-TOP = "first_enrolment, audit, fail_delay, issuer, fido2, smartcard, policy, rule"
+TOP = "first_enrolment, enrol_from, audit, fail_delay, issuer, sshd_touch_required, fido2, smartcard, policy, rule"
 HOST = "must be a domain name in lower case, for example example.org"
-TERMS = "methods, exempt, unenrolled, enrol_by, user_verification, local_key, subject, first_factor"
+TERMS = ", ".join([
+    "methods, exempt, unenrolled, enrol_by, logins_left, enrol_at_login, help, user_verification, local_key, subject",
+    "first_factor, credit_ssh_keys, lease",
+])  # fmt: skip
+LEASE = 'policy.lease: must be a time from 1m to 12h, for example "10m"'
 KEYS = f"name, services, users, groups, networks, session, {TERMS}"
 
 
@@ -143,6 +168,24 @@ KEYS = f"name, services, users, groups, networks, session, {TERMS}"
         ("policy.enrol_by = '2030-12-31'", "policy.enrol_by: a text; must be a date, for example 2030-12-31"),
         ("policy.enrol_by = 2030-12-31T00:00:00",
          "policy.enrol_by: a date or time; must be a date, for example 2030-12-31"),
+        ("policy.logins_left = -1", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = true", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = 1001", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.logins_left = 2.0", "policy.logins_left: must be a whole number from 0 to 1000"),
+        ("policy.enrol_at_login = 1", "policy.enrol_at_login: a number; must be true or false"),
+        ("policy.help = ''", "policy.help: must be a text of 1 to 200 printable characters"),
+        ('policy.help = "a\\nb"', "policy.help: must be a text of 1 to 200 printable characters"),
+        ("policy.credit_ssh_keys = 'yes'", "policy.credit_ssh_keys: a text; must be true or false"),
+        ("sshd_touch_required = 'yes'", "sshd_touch_required: a text; must be true or false"),
+        *((f"policy.lease = {lease}", LEASE) for lease in (
+            "600", "true", "''", "'0m'", "'59s'", "'13h'", "'1d'", "'10'", "'10 m'", "'10M'", "'-10m'", "'1.5h'",
+            "'\uff110m'", "'010m'", "'10m\\n'", "'9999999m'",
+        )),
+        ("enrol_from = ['sshd']", "enrol_from: a list; must be a table"),
+        ("enrol_from.users = ['alice']", "enrol_from.users: unknown key; did you mean services?"),
+        ("enrol_from.services = []", "enrol_from.services: empty: a rule for nobody; leave the key out for everybody"),
+        ("enrol_from.networks = ['192.0.2.1/24']", 'enrol_from.networks[0]: "192.0.2.1/24" is not a network, for '
+         "example 192.0.2.0/24 or 2001:db8::/32"),
         ("policy.exempt = 'true'", "policy.exempt: a text; must be true or false"),
         ("policy.exempt = 1", "policy.exempt: a number; must be true or false"),
         ("policy.subject = 'root'", 'policy.subject: "root"; one of: user, caller'),
@@ -150,8 +193,8 @@ KEYS = f"name, services, users, groups, networks, session, {TERMS}"
         ("audit = true", "audit: a boolean; one of: best-effort, required"),
         ("issuer = 1", ISSUER),
         # values that are none of those allowed
-        ("first_enrolment = ''", 'first_enrolment: ""; one of: password, self'),
-        ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self'),
+        ("first_enrolment = ''", 'first_enrolment: ""; one of: password, self, ticket'),
+        ("first_enrolment = 'Self'", 'first_enrolment: "Self"; one of: password, self, ticket'),
         ("audit = 'REQUIRED'", 'audit: "REQUIRED"; one of: best-effort, required'),
         ("policy.unenrolled = 'ALLOW'", 'policy.unenrolled: "ALLOW"; one of: deny, allow'),
         ("policy.methods = []", "policy.methods: empty; at least one of: fido2, smartcard, totp, recovery"),
@@ -276,123 +319,3 @@ def test_no_file_takes_quadratic_time(program: str) -> None:
     # In a process of its own, so that a quadratic search is ended and not waited for.
     program = f"from pam_mfa import config, errors\n{program}"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-# -------------------------------------------------------------------------------------------------- files
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    folder = tmp_path / "pam-mfa"
-    folder.mkdir(mode=0o755)
-    path = folder / "config.toml"
-    path.write_text("fail_delay = 1\n")
-    path.chmod(0o644)
-    return path
-
-
-def refusal(path: Path, owner: int = ME) -> str:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(ConfigError) as caught:
-        config.load(str(path), FACTORS, owner)
-    assert len(os.listdir("/proc/self/fd")) == before, "a file descriptor stayed open"
-    (problem,) = caught.value.problems
-    return problem
-
-
-def test_load_gives_text_and_settings(file: Path) -> None:
-    assert config.load(str(file), FACTORS, ME) == ("fail_delay = 1\n", Settings(fail_delay_ms=1000))
-
-
-def test_load_keeps_line_ends(file: Path) -> None:
-    file.write_bytes(b"fail_delay = 1\r\n")
-    assert config.load(str(file), FACTORS, ME)[0] == "fail_delay = 1\r\n"
-
-
-def _symlink(path: Path) -> None:
-    path.rename(path.with_name("real"))
-    path.symlink_to("real")
-
-
-def _fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def _folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-CASES: list[tuple[Callable[[Path], object], str]] = [
-    (lambda path: path.unlink(), "No such file or directory"),
-    (_symlink, "Too many levels of symbolic links"),
-    (_fifo, "not a regular file"),
-    (_folder, "not a regular file"),
-    (lambda path: path.chmod(0o664), "mode 0664; must not be writable by group or others"),
-    (lambda path: path.chmod(0o646), "mode 0646; must not be writable by group or others"),
-    (lambda path: path.write_bytes(b"#" * (256 * 1024 + 1)), "larger than 262144 bytes"),
-    (lambda path: path.write_bytes(b"a = 1\nb = '\xff'"), "not UTF-8 at line 2"),
-]
-
-
-@pytest.mark.parametrize(("damage", "problem"), CASES)
-def test_a_file_that_cannot_be_believed(file: Path, damage: Callable[[Path], object], problem: str) -> None:
-    damage(file)
-    assert refusal(file) == f"{file}: {problem}"
-
-
-def test_the_largest_file(file: Path) -> None:
-    file.write_bytes(b"#\n" * (128 * 1024))
-    assert config.load(str(file), FACTORS, ME)[1] == Settings()
-
-
-@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
-def test_a_directory_that_others_can_write(file: Path, mode: int) -> None:
-    file.parent.chmod(mode)
-    assert refusal(file) == f"{file.parent}: mode {mode:04o}; must not be writable by group or others"
-
-
-def test_a_directory_that_is_a_link(file: Path) -> None:
-    link = file.parent.with_name("link")
-    link.symlink_to(file.parent)
-    assert refusal(link / "config.toml") == f"{link}: Not a directory"
-
-
-def test_a_directory_that_is_missing(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none" / "config.toml") == f"{tmp_path / 'none'}: No such file or directory"
-
-
-def test_a_directory_of_somebody_else(file: Path) -> None:
-    assert refusal(file, ME + 1) == f"{file.parent}: owned by uid {ME}; must be owned by uid {ME + 1}"
-
-
-@pytest.mark.skipif(ME != 0, reason="only root can give a file away")
-def test_a_file_of_somebody_else(file: Path) -> None:
-    os.chown(file, 1, -1)
-    assert refusal(file) == f"{file}: owned by uid 1; must be owned by uid 0"
-
-
-@pytest.mark.skipif(ME != 0, reason="only root's files pass")
-def test_root_is_the_owner_unless_said_otherwise(file: Path) -> None:
-    assert config.load(str(file), FACTORS)[1].fail_delay_ms == 1000
-    os.chown(file.parent, 1, -1)
-    with pytest.raises(ConfigError, match="owned by uid 1; must be owned by uid 0"):
-        config.load(str(file), FACTORS)
-
-
-@pytest.mark.skipif(ME != 0, reason="only root can become somebody who may not read")
-def test_a_file_that_may_not_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.chmod(0o600)
-    monkeypatch.chdir(file.parent)
-    os.seteuid(65534)
-    try:
-        found = refusal(Path("config.toml"))
-    finally:
-        os.seteuid(0)
-    assert found == "config.toml: Permission denied"
-
-
-def test_problems_of_the_text_are_those_of_parse(file: Path) -> None:
-    file.write_text("fail_delay = -1")
-    assert refusal(file) == DELAY

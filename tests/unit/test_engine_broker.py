@@ -11,8 +11,8 @@ import pytest
 from pam_mfa import engine
 from pam_mfa.devices.base import Idle, List
 from pam_mfa.devices.codec import decode, encode
-from pam_mfa.errors import Gone, StoreError
-from pam_mfa.service import broker as module
+from pam_mfa.errors import Gone
+from pam_mfa.service import broker as module, single
 from pam_mfa.service.broker import Broker
 from pam_mfa.service.devices import Line
 
@@ -114,10 +114,10 @@ def test_only_a_login_begins_ahead(
             found.append(self._fd)
 
     def no_key() -> bytes:
-        raise StoreError("no key")
+        raise AssertionError("no key")
 
     monkeypatch.setattr(engine, "Broker", Noted)
-    monkeypatch.setattr(engine, "take_key", no_key)
-    with pytest.raises(StoreError):
-        engine.one_session(role, {"verify": 7} | ({"devices": fd} if fd else {}))
+    monkeypatch.setattr(single, "take_key", no_key)
+    with pytest.raises(AssertionError, match="no key"):
+        engine.run(role, {"verify": 7} | ({"devices": fd} if fd else {}))
     assert found == begun

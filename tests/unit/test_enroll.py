@@ -8,7 +8,7 @@ from typing import Any
 
 import pyotp
 import pytest
-from flows import ALICE, BOB, CODES, FACTORS, SESSION, Clock, Memory, World, code_at, recovery, totp, wrong_for
+from flows import ALICE, BOB, CODES, FACTORS, SESSION, Clock, Memory, World, code_at, recovery, ticket, totp, wrong_for
 from stores import SEALER, discard, do, enrol, make
 
 from pam_mfa.config import FirstEnrolment, Settings
@@ -18,7 +18,7 @@ from pam_mfa.errors import LookupFailed, RefusedError, StoreError
 from pam_mfa.factors.base import Factor
 from pam_mfa.factors.recovery import Recovery
 from pam_mfa.factors.totp import Parameters
-from pam_mfa.store.base import Account, Credential, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.base import Account, Announce, Credential, Enrol, FindAccount, Remove, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE
 
@@ -101,7 +101,7 @@ def test_nothing_counts_before_its_proof_and_codes_are_shown_after_they_are_stor
     kinds = world.kinds
     assert kinds[:commit].count("Show") == 1  # the secret to scan
     assert kinds[commit + 1 :] == ["Show"] * 3
-    assert all(isinstance(operation, Enrol) for (operation,) in world.operations)
+    assert all(isinstance(change, Announce) and isinstance(change.operation, Enrol) for (change,) in world.operations)
 
 
 @pytest.mark.parametrize("wrong", [1, 2])
@@ -314,15 +314,15 @@ def test_labels_are_numbered_where_none_is_given(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("with_recovery", [True, False])
-def test_twenty_credentials_are_enough(store: SqliteStore, with_recovery: bool) -> None:
-    extra = [recovery()] if with_recovery else []
+def test_twenty_credentials_are_enough_besides_tickets(store: SqliteStore, with_recovery: bool) -> None:
+    extra = [recovery(), ticket(mark=1)] if with_recovery else [ticket()]
     enrol(store, *extra, *(totp(f"phone {n}") for n in range(MAX_CREDENTIALS - 2)))
     first(store, of=desk(peer=0))
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
     assert refused(lambda: first(store, of=desk(peer=0))).code == "invalid"
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
     Session(store).enroll(desk(peer=0), factor="recovery")  # takes the place of the old set
-    assert len(alice(store).credentials) == MAX_CREDENTIALS
+    assert len(alice(store).credentials) == MAX_CREDENTIALS + 1
 
 
 def test_options_reach_the_factor(store: SqliteStore) -> None:

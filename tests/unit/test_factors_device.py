@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from flows import (
-    ALICE,
-    CODES,
-    FACTORS_AND_KEY,
-    SESSION,
-    Clock,
-    Memory,
-    World,
-    account,
-    code_at,
-    key,
-    recovery,
-    totp,
-    wrong_for,
-)
+from deviceflows import FACTORS_AND_KEY, key
+from flows import ALICE, CODES, SESSION, Clock, Memory, World, account, code_at, recovery, totp, wrong_for
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import (
     Aborted,
@@ -36,7 +24,7 @@ from pam_mfa.conversation import (
 )
 from pam_mfa.errors import AbortedError, ProtocolError
 from pam_mfa.factors.base import Ceremony
-from pam_mfa.login import Request, login, prove
+from pam_mfa.login import login, prove
 from pam_mfa.outcome import Outcome, Proof, Verdict
 from pam_mfa.rules import Rule
 from pam_mfa.store.base import DECOY_UID, Account

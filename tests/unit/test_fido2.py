@@ -11,6 +11,7 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account
 from keyflows import CUE, PHONE, PLACE, RP, enrolled, reply, run
 from softkey import BE, BS, UP, UV, SoftKey, once
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Clone, Fido2, Settings, Synced
 from pam_mfa.conversation import (
     Alert,
@@ -26,7 +27,7 @@ from pam_mfa.errors import LookupFailed, PamMfaError
 from pam_mfa.factors.base import Place
 from pam_mfa.factors.challenge import challenge
 from pam_mfa.factors.dialogue import NOT_ACCEPTED
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.rules import LocalKey, Rule, UserVerification

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from key_files import ED, HANDLE, LDIF, P256, PARTIES, PASSKEY, POINT, b64, kind, spki_of, ssh_key, ssh_public, text
 
+from pam_mfa.factors import ssh_public as sk
 from pam_mfa.importers import base, pam_u2f, passkey, publickey, sshkey
 from pam_mfa.importers.base import Entry
 
@@ -13,7 +14,7 @@ from pam_mfa.importers.base import Entry
 
 @pytest.mark.parametrize(
     ("kind", "cose"),
-    [(sshkey.ES256, publickey.es256(POINT)), (sshkey.EDDSA, publickey.eddsa(ED.public_bytes_raw()))],
+    [(sk.ECDSA, publickey.es256(POINT)), (sk.ED25519, publickey.eddsa(ED.public_bytes_raw()))],
     ids=kind,
 )
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -21,7 +22,7 @@ def test_an_ssh_key(kind: bytes, cose: bytes, end: bytes) -> None:
     data = ssh_key(ssh_public(kind), sshkey.PRESENCE | sshkey.VERIFICATION | sshkey.RESIDENT).replace(b"\n", end)
     (entry,) = pam_u2f.parse(data, PARTIES, "alice")
     assert entry.imported == base.Imported(
-        "alice", "ssh:", HANDLE, cose, "eddsa" if kind == sshkey.EDDSA else "es256", verified=True, discoverable=True
+        "alice", "ssh:", HANDLE, cose, "eddsa" if kind == sk.ED25519 else "es256", verified=True, discoverable=True
     )
 
 
@@ -32,8 +33,8 @@ def test_an_ssh_key(kind: bytes, cose: bytes, end: bytes) -> None:
         (ssh_key(count=2), "more than one"),
         (ssh_key(check=b"abcdabce"), "damaged"),
         (ssh_key(text(b"ssh-ed25519") + text(b"x" * 32)), "not an SSH key of a security key"),
-        (ssh_key(text(sshkey.ES256) + text(b"nistp384") + text(POINT)), "another curve"),
-        (ssh_key(text(sshkey.ES256) + text(b"nistp256") + text(POINT[:-1])), "twice 32"),
+        (ssh_key(text(sk.ECDSA) + text(b"nistp384") + text(POINT)), "another curve"),
+        (ssh_key(text(sk.ECDSA) + text(b"nistp256") + text(POINT[:-1])), "twice 32"),
         (ssh_key(application=b""), "relying party"),
         (ssh_key(application=b"ssh:\n"), "relying party"),
         (ssh_key()[:-20], "whole"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from flows import ALICE, BOB, FACTORS, SESSION, Clock, Response, World, recovery, totp
+from flows import ALICE, BOB, FACTORS, SESSION, Clock, Response, World, recovery, ticket, totp
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from softkey import SoftKey
 from stores import SEALER, discard, enrol, make
@@ -173,12 +173,12 @@ def test_root_only_and_before_anything_is_read(store: SqliteStore, peer: int, ap
     assert world.wants == []
 
 
-def test_an_account_holds_twenty(store: SqliteStore) -> None:
-    enrol(store, totp(), recovery())
+def test_an_account_holds_twenty_besides_tickets(store: SqliteStore) -> None:
+    enrol(store, totp(), recovery(), ticket(mark=1))
     keys = [key(bytes([number])) for number in range(19)]
     assert refused(store, sheet(*keys)).code == "invalid"
     run(store, sheet(*keys[:18]))
-    assert len(held(store)) == 20
+    assert len(held(store)) == 20 + 1
     assert refused(store, sheet(key(b"more")), apply=False).code == "invalid"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from ctypes import CDLL, POINTER, c_void_p, cast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from pam_mfa.conversation import Locate, Located
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.service import logind, system
+from pam_mfa.structure import replace
 
 ALICE, BOB = 1000, 1001
 PID = 4711
@@ -23,8 +26,10 @@ UNKNOWN_SESSION = -6  # ENXIO
 HERE, AWAY, NONE = Sessions(seat=True, remote=False), Sessions(seat=False, remote=True), Sessions(False, False)
 
 
-def session(uid: int = ALICE, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user") -> Any:
-    return {"uid": uid, "seat": seat, "state": state, "remote": remote, "kind": kind}
+def session(
+    uid: int = ALICE, seat: str = "", state: str = "active", remote: bool = False, kind: str = "user", **began: str
+) -> Any:
+    return {"uid": uid, "seat": seat, "state": state, "remote": remote, "kind": kind, **began}
 
 
 DESK = session(seat="seat0")
@@ -77,6 +82,16 @@ class Library:
         found = self.sessions.get(name.value.decode())
         return self._hand(found["kind"], into) if found else UNKNOWN_SESSION
 
+    def sd_session_get_service(self, name: Any, into: Any) -> int:
+        return self._began(name, "service", into)
+
+    def sd_session_get_remote_host(self, name: Any, into: Any) -> int:
+        return self._began(name, "host", into)
+
+    def _began(self, name: Any, word: str, into: Any) -> int:
+        found = self.sessions.get(name.value.decode(), {})
+        return self._hand(found[word], into) if word in found else -61
+
     def sd_uid_get_sessions(self, uid: int, active: int, into: Any) -> int:
         assert active < 0
         names = [name for name, found in self.sessions.items() if found["uid"] == uid]
@@ -127,6 +142,40 @@ class Library:
 def test_facts(
     sessions: Mapping[str, Any], process: str | None, owner: int | None, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert replace(asked(sessions, process, owner, monkeypatch), session="") == facts
+
+
+BY_SSH = session(remote=True, service="sshd", host="192.0.2.7")
+AT_DESK = session(seat="seat0", service="gdm-password")
+
+
+@pytest.mark.parametrize(
+    ("sessions", "process", "began"),
+    [
+        ({"1": AT_DESK, "2": BY_SSH}, "2", ("sshd", "192.0.2.7")),
+        ({"1": AT_DESK, "2": BY_SSH}, "1", ("gdm-password", "")),
+        ({"1": session(seat="seat0")}, "1", ("", "")),
+        ({"1": AT_DESK}, "ended", ("", "")),
+        # a terminal of the user's service manager: of their only session
+        ({"1": AT_DESK, "9": MANAGER, "8": CRON}, None, ("gdm-password", "")),
+        ({"2": BY_SSH}, None, ("sshd", "192.0.2.7")),
+        ({"1": AT_DESK, "2": BY_SSH}, None, ("", "")),
+        ({"1": AT_DESK, "2": LEFT_SSH}, None, ("", "")),
+        ({"9": MANAGER}, None, ("", "")),
+        ({"2": session(BOB, service="sshd")}, None, ("", "")),
+    ],
+)
+def test_how_the_session_began(
+    sessions: Mapping[str, Any], process: str | None, began: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = asked(sessions, process, ALICE, monkeypatch)
+    assert (facts.service, facts.host) == began
+
+
+def asked(
+    sessions: Mapping[str, Any], process: str | None, owner: int | None, monkeypatch: pytest.MonkeyPatch
+) -> Facts:
+    """What is found out, with every text given back."""
     one, library, freed = logind.Logind(), Library(sessions, process, owner), list[bool]()
     release = one._free
 
@@ -136,8 +185,31 @@ def test_facts(
 
     monkeypatch.setattr(one, "_sd", library)
     monkeypatch.setattr(one, "_free", free)
-    assert one.facts(PID, ALICE) == facts
+    facts = one.facts(PID, ALICE)
     assert sum(freed) == library.taken
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("sessions", "process", "name"),
+    [
+        ({"1": DESK, "2": SSH}, "1", "1"),
+        ({"1": DESK, "2": SSH}, "2", "2"),
+        ({"1": BEHIND}, "1", "1"),
+        ({"c3": SERIAL}, "c3", "c3"),
+        ({"1": LEFT}, "1", ""),
+        ({"1": LEFT_SSH}, "1", ""),
+        ({"1": session(state="opening")}, "1", ""),
+        ({"1": DESK}, "ended", ""),
+        ({"1": DESK}, None, ""),
+    ],
+)
+def test_the_session_is_named_while_it_is_open(
+    sessions: Mapping[str, Any], process: str | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = logind.Logind()
+    monkeypatch.setattr(one, "_sd", Library(sessions, process, ALICE))
+    assert one.facts(PID, ALICE).session == name
 
 
 def test_nobody_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +231,29 @@ def peer() -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
         with connection:
             yield connection, process
         process.communicate()
+
+
+def led_by(pid: int) -> str:
+    """What tells the leader of a process's session from all others."""
+    sid = os.getsid(pid)
+    return f"{sid} {Path(f'/proc/{sid}/stat').read_text().rpartition(')')[2].split()[19]}"
+
+
+def test_whose_session_leader_has_ended_is_led_by_nobody() -> None:
+    """The shell of a terminal may be gone, and its processes not; its number is nobody else's meanwhile."""
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    left = int(leader.stdout.readline())
+    assert system._leader(os.getpid()) == led_by(os.getpid())
+    leader.wait()
+    try:
+        assert system._leader(left) == ""
+        assert system._leader(leader.pid) == ""
+    finally:
+        os.kill(left, signal.SIGKILL)
+        leader.stdout.close()
 
 
 class Asked:
@@ -183,7 +278,7 @@ def test_the_peers_process_is_asked_for(peer: Any, option: int, monkeypatch: pyt
     asked, before = Asked(), len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(system, "SO_PEERPIDFD", option)
     monkeypatch.setattr(logind, "logind", lambda: asked)
-    assert system.locate(Locate(ALICE), connection) == Located(Facts(peer_remote=False))
+    assert system.locate(Locate(ALICE), connection) == Located(Facts(peer_remote=False, leader=led_by(process.pid)))
     assert asked.pids == [process.pid]
     assert len(os.listdir("/proc/self/fd")) == before
 

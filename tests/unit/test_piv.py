@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account, code_at
 from softcard import NINE_A, SoftCard, certified, idle
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings, Smartcard
 from pam_mfa.conversation import DeviceGone, DeviceReply, Event, Expired
 from pam_mfa.devices.base import Carries, Failure, Release, Scheme, Sign, Signed, Slot, Touch, Use
@@ -20,7 +21,7 @@ from pam_mfa.errors import PamMfaError, ProtocolError
 from pam_mfa.factors import card_dialogue
 from pam_mfa.factors.card_dialogue import NO_CARD, NOT_ACCEPTED, WORDS
 from pam_mfa.factors.piv import KINDS, Material
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.store.base import DECOY_UID, Attempt, Noted

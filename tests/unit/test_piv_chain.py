@@ -11,6 +11,7 @@ from cardflows import ANCHOR, CHAINED, ISSUING, LISTS, PHONE, PIN, enrolled, run
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at
 from softcard import NINE_A, SoftCard, certified, idle
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Revocation, Settings, Smartcard, Trust
 from pam_mfa.conversation import CheckPath, DeviceReply, Expired
 from pam_mfa.devices.base import Carries
@@ -19,7 +20,7 @@ from pam_mfa.factors.base import Place
 from pam_mfa.factors.card_ceremonies import BAD_PATH, PATHS, SHARED, UNDECIDED
 from pam_mfa.factors.card_dialogue import NO_CARD
 from pam_mfa.factors.piv import Material, pinned
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import LocalKey, Rule
 from pam_mfa.store.base import Account, Credential

@@ -12,7 +12,7 @@ import pytest
 
 from pam_mfa.config import Settings
 from pam_mfa.origin import Origin
-from pam_mfa.policy import Condition, Decision, Entry, Facts, Missing, choose, conditions, decide, may_use
+from pam_mfa.policy import FLOOR, Condition, Decision, Entry, Facts, Missing, choose, conditions, decide, may_use
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Unenrolled
 from pam_mfa.structure import replace
 from pam_mfa.throttle import Instant
@@ -243,6 +243,22 @@ def test_up_to_a_date_the_unenrolled_get_in(now: Instant | None, days: int | Non
     assert decide(rule, True, True, (), now).entry is Entry.PROVE
     assert decide(rule, False, False, (), now).entry is Entry.PROVE
     assert decide(replace(rule, first_factor=FirstFactor.PUBLICKEY), True, False, (), now).entry is Entry.REFUSE
+
+
+@pytest.mark.parametrize("wall", [-1, 0, 1, 86400, FLOOR - 1])
+@pytest.mark.parametrize("logins", [None, 5])
+def test_f19_a_clock_that_is_set_back_lets_nobody_in_again(wall: int, logins: int | None) -> None:
+    """No RTC, or a time server that lies: a day on which this program was not there yet is none before the date."""
+    rule = Rule(enrol_by=BY, logins_left=logins)
+    assert decide(rule, True, False, (), Instant(wall, 5000, "boot")) == Decision(Entry.PROVE, "enrol_by_over")
+    assert decide(rule, True, False, (), Instant(FLOOR, 5000, "boot")).entry is Entry.EXEMPT
+    assert decide(replace(rule, enrol_by=None), True, False, (), Instant(wall, 5000, "boot")).entry is (
+        Entry.PROVE if logins is None else Entry.EXEMPT
+    )
+
+
+def test_f19_the_floor_is_a_day_of_the_past() -> None:
+    assert at(date(2023, 6, 10)).wall == FLOOR
 
 
 @pytest.mark.parametrize("line", [b"publickey", b"Publickey x", b" publickey x", b"keyboard-interactive/pam", b""])

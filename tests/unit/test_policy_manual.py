@@ -9,14 +9,16 @@ import pytest
 from examples import MANUAL, Example, Login, examples
 from flows import CODES, FACTORS, SESSION, Clock, Memory, World, account, code_at, recovery, totp
 from keyflows import enrolled
+from newcomers import from_app
 from softkey import SoftKey
 
+from pam_mfa.assessment import Request
 from pam_mfa.cli.main import cli
 from pam_mfa.cli.review import review
 from pam_mfa.config import parse
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.explain import explain
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import PAM_CODE
 from pam_mfa.policy import PUBLIC_KEY
 from pam_mfa.rules import MATCH_KEYS, TERM_KEYS
@@ -39,7 +41,7 @@ def has(user: str) -> Account:
     return account(phone, *more, uid=uid)
 
 
-def world(answers: list[str], device: list[Any]) -> World:
+def world(answers: list[Any], device: list[Any]) -> World:
     people = [has(user) for user in ("alice", "bob", "dave")]
     names = {uid: user for user, uid in UIDS.items()}
     return World(Memory(*people), answers, names, GROUPS, device=device)
@@ -66,7 +68,8 @@ def test_an_example(pair: tuple[Example, Login]) -> None:
     request = Request(SESSION, 0, user=user, uid=UIDS[user], host="host", authinfo=(PUBLIC_KEY,) if key else (), **args)
     signs = said["methods"].get("fido2") == "open"
     code = code_at(has(said["subject"]).of("totp")[0], Clock()()) if said["subject"] != "carol" else ""
-    real = world([code] * 3, [KEY.holds, KEY.touch, KEY.sign] if signs else [])
+    answers = [from_app, ""] if said["entry"] == "enrol" else [code] * 3 + [""]
+    real = world(answers, [KEY.holds, KEY.touch, KEY.sign] if signs else [])
     if row.code == "PAM_AUTH_ERR" and row.sees:
         return  # it waits for a key that does not exist: tests/unit/test_uniform.py
     verdict = real.run(login(request, settings, FACTORS, Clock()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 import pytest
-from flows import ALICE, FACTORS_AND_KEY, Memory, account, key
+from deviceflows import FACTORS_AND_KEY, key
+from flows import ALICE, Memory, account
 from peers import (
     PHONE,
     RIGHT,
@@ -130,8 +131,7 @@ def test_a_peer_that_is_gone(state: Callable[[], Peer]) -> None:
 
 
 def test_a_late_answer_of_the_store_is_nobodys() -> None:
-    """The code is used up, and the login that gave up is not granted after all."""
-    one = committing().send(Type.ABORT)
+    one = reading().send(Type.ABORT)
     assert one.outcome is Outcome.ABORTED
     frames = len(one.link.frames)
     held(one).release()
@@ -143,6 +143,7 @@ def test_a_late_answer_of_the_store_is_nobodys() -> None:
 def test_after_the_end_nothing_is_heard(state: Callable[[], Peer], clock: Monotonic) -> None:
     one = state()
     one.session.receive(b"")
+    held(one).release()
     frames = len(one.link.frames)
     one.hello().reply(RIGHT)
     one.session.receive(b"")

@@ -8,7 +8,9 @@ import pytest
 from flows import ALICE, CODES, Memory
 from peers import RIGHT, WRONG, Monotonic, Peer, asking, committing, fresh, held, introduced, manager, peer, reading
 
+from pam_mfa.conversation import Aborted
 from pam_mfa.outcome import Outcome
+from pam_mfa.service.transaction import GRACE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +72,25 @@ def test_an_answer_just_before_it_is(clock: Monotonic) -> None:
     assert one.reply(RIGHT).outcome is Outcome.GRANTED
 
 
-def test_a_store_that_hangs_ends_the_login_at_its_deadline(clock: Monotonic) -> None:
+def test_a_store_that_hangs_ends_the_login_soon_after_its_deadline(clock: Monotonic) -> None:
+    """What is being used up is waited for, but not for ever."""
     one = committing()
-    clock.sleep(90, one.session)
+    clock.sleep(89 + GRACE_SECONDS, one.session)
+    assert not one.session.over
+    clock.sleep(1.5, one.session)
     assert one.outcome is Outcome.UNAVAILABLE
     held(one).release()
+    assert one.outcome is Outcome.UNAVAILABLE
+    assert [record.reason for record in one.link.records] == ["deadline"]
+
+
+def test_who_hangs_up_has_a_store_that_hangs_waited_for_no_longer(clock: Monotonic) -> None:
+    one = committing()
+    one.session.stop(Aborted())
+    clock.sleep(GRACE_SECONDS - 0.5, one.session)
+    one.session.receive(b"")
+    assert not one.session.over
+    clock.sleep(0.5, one.session)
     assert one.outcome is Outcome.UNAVAILABLE
 
 

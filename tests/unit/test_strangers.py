@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flows import ALICE, FACTORS, SESSION, Clock, Response, World, code_at, recovery, totp, wrong_for
 from stores import SEALER, discard, do, enrol, make
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
-from pam_mfa.login import Request, login
+from pam_mfa.factors.base import CodeFactor
+from pam_mfa.login import login
 from pam_mfa.rules import FirstFactor, Rule
-from pam_mfa.store.base import Attempt, Remove
+from pam_mfa.store.base import DECOY_UID, Attempt, Credential, Remove, Use
 from pam_mfa.store.sqlite import SqliteStore
-from pam_mfa.throttle import FREE, LIMIT
+from pam_mfa.throttle import FREE, LIMIT, Instant
+
+Match = Callable[[CodeFactor, Credential, str, Instant], Use | None]
 
 PHONE = totp()
 NOW = Clock()()
@@ -96,6 +100,45 @@ def test_after_a_first_factor_a_wait_is_told_and_nothing_else(town: SqliteStore)
 def test_a_right_code_does_not_shine_through_either(town: SqliteStore) -> None:
     for name in ("waiting", "disabled", "unknown", "unenrolled"):
         assert look(town, name, [RIGHT] * 3) == look(town, "wrong", [WRONG] * 3)
+
+
+@pytest.mark.parametrize("answer", [WRONG, "A" * 16, "A" * 24])
+def test_an_answer_is_matched_as_often_whoever_is_meant(
+    town: SqliteStore, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R09, R17: nor does the time tell, where nothing may be compared."""
+    matched: list[str] = []
+    for factor in code_factors():
+        monkeypatch.setattr(type(factor), "match", noting(type(factor).match, matched))
+    seen = {}
+    for name in PEOPLE:
+        look(town, name, [answer] * 3)
+        seen[name] = [*matched]
+        matched.clear()
+    assert seen == dict.fromkeys(PEOPLE, [answer] * 3 if any(each.fits(answer) for each in code_factors()) else [])
+
+
+def noting(match: Match, matched: list[str]) -> Match:
+    """The same, and what was given is noted down."""
+
+    def noted(self: CodeFactor, credential: Credential, given: str, now: Instant) -> Use | None:
+        matched.append(given)
+        return match(self, credential, given, now)
+
+    return noted
+
+
+def test_what_a_decoy_fits_opens_nothing(town: SqliteStore) -> None:
+    """Everybody may know what it is made of."""
+    assert {factor.decoy.uid for factor in code_factors()} == {DECOY_UID}
+    (fits,) = (code_at(factor.decoy, NOW) for factor in code_factors() if factor.name == "totp")
+    for name in ("unknown", "unenrolled"):
+        assert look(town, name, [fits] * 3) == look(town, "wrong", [WRONG] * 3)
+
+
+def code_factors() -> list[CodeFactor]:
+    """The factors whose answers are typed."""
+    return [cast("CodeFactor", factor) for factor in FACTORS.values() if hasattr(factor, "match")]
 
 
 def test_the_account_of_the_real_store_goes_with_its_last_credential(town: SqliteStore) -> None:

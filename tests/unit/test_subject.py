@@ -8,10 +8,11 @@ import pytest
 from flows import ALICE, BOB, FACTORS, SESSION, Clock, Memory, World, account, code_at, totp
 from peers import RIGHT, held, peer
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import About
 from pam_mfa.errors import LookupFailed
-from pam_mfa.login import Request, login
+from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.store.base import DECOY_UID

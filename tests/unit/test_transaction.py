@@ -170,6 +170,7 @@ def test_the_record_of_a_granted_login_names_the_credential(clock: Monotonic) ->
         "credential": PHONE.id,
         "label": "phone",
         "subject": None,
+        "note": None,
     }
 
 
@@ -290,7 +291,7 @@ class Look(str):
     __hash__ = str.__hash__
 
 
-class Sly(PamMfaError):
+class _Sly(PamMfaError):
     outcome = Outcome.GRANTED
     reason = "sly"
 
@@ -315,7 +316,7 @@ class Sly(PamMfaError):
         Verdict(Look(), "proven"),  # type: ignore[arg-type]
         type("Verdict", (), {"outcome": Outcome.GRANTED, "reason": "proven"})(),
         type("Heir", (Verdict,), {})(Outcome.GRANTED, "proven"),
-        Sly("x"),
+        _Sly("x"),
         ProtocolError("x"),
         StoreMissing("x"),
         ConfigError(["x"]),
@@ -352,7 +353,7 @@ def test_the_reason_names_what_went_wrong_and_holds_no_value() -> None:
     assert verdict_of(ValueError("secret 123456")) == Verdict(Outcome.UNAVAILABLE, "exception_ValueError")
 
 
-@pytest.mark.parametrize("end", [None, Outcome.GRANTED, PROOF, Sly("x"), SystemExit(0)], ids=repr)
+@pytest.mark.parametrize("end", [None, Outcome.GRANTED, PROOF, _Sly("x"), SystemExit(0)], ids=repr)
 def test_a_flow_that_ends_so_grants_nobody(end: object, monkeypatch: pytest.MonkeyPatch) -> None:
     def flow(*_: object) -> Any:
         if isinstance(end, BaseException):

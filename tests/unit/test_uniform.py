@@ -9,11 +9,12 @@ from flows import ALICE, FACTORS, SESSION, Clock, Memory, World, account
 from keyflows import PHONE, PLACE, enrolled, run
 from softkey import SoftKey
 
+from pam_mfa.assessment import Request
 from pam_mfa.config import Settings
 from pam_mfa.conversation import DeviceGone, DeviceReply, DeviceTouch, Expired, Skipped, Wait
 from pam_mfa.devices.base import Assert, Asserted, Failed, Failure, Idle, Strange, Touch, Transport
 from pam_mfa.factors.base import Ceremony
-from pam_mfa.login import Request, login, prove
+from pam_mfa.login import login, prove
 from pam_mfa.outcome import Verdict
 from pam_mfa.rules import FirstFactor, LocalKey, Rule
 from pam_mfa.store.base import Account
@@ -58,6 +59,32 @@ def test_nobody_learns_who_has_a_key(key: SoftKey, device: list[Any]) -> None:
         seen.append((world.kinds, world.told, world.asked, ceremony.tries))
     assert seen == [seen[0]] * 4
     assert not any("blue nano" in text for text in seen[0][1])
+
+
+@pytest.mark.parametrize("first", list(FirstFactor))
+@pytest.mark.parametrize("device", DEVICES, ids=range(len(DEVICES)))
+def test_only_an_answer_of_a_device_at_the_host_counts_against_a_key(
+    key: SoftKey, device: list[Any], first: FirstFactor
+) -> None:
+    """R03: strangers without one cannot lock its owner out; nor can sessions from elsewhere, which get no device."""
+    of = account(enrolled(key), PHONE)
+    for local in (True, False):
+        world = World(store := Memory(of), [""] * 3, device=device)
+        place = replace(PLACE, rule=Rule(first_factor=first), local=local)
+        world.run(prove(Ceremony(SESSION, ALICE, of, Clock(), place=place), ("fido2", "totp"), FACTORS))
+        against = [attempt for attempt in store.attempts if (attempt.uid, attempt.factor) == (ALICE, "fido2")]
+        assert len(against) == (1 if local and forged in device else 0)
+        assert local or "Wait" not in world.kinds
+
+
+@pytest.mark.parametrize("first", list(FirstFactor))
+def test_wrong_codes_lock_no_key(key: SoftKey, first: FirstFactor) -> None:
+    """R03."""
+    of = account(enrolled(key), PHONE)
+    of = replace(of, tallies={**of.tallies, "totp": Tally(LIMIT, Clock()())})
+    place = replace(PLACE, rule=Rule(first_factor=first))
+    proof, _, _ = run(of, [key.holds, key.touch, key.sign], place=place)
+    assert proof is not None
 
 
 def asked_of(who: Account) -> Assert:

@@ -9,6 +9,7 @@ from pam_mfa.devices.helper import MAX_DATA
 from pam_mfa.devices.service import MAX_ERRANDS
 from pam_mfa.service.loop import LOOK_UP_THREADS, PASSWORD_THREADS
 
+GLASS = "-/var/lib/pam-mfa-break-glass"
 UNITS = Path(__file__).resolve().parents[2] / "packaging/systemd"
 
 
@@ -46,7 +47,7 @@ def test_the_device_service_has_neither_network_nor_key_nor_store() -> None:
     unit = settings("pam-mfa-device.service")
     assert (unit["PrivateNetwork"], unit["IPAddressDeny"]) == ("yes", "any")
     assert unit["RestrictAddressFamilies"] == "AF_UNIX"
-    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", "-/etc/pam-mfa"]
+    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", GLASS, "-/etc/pam-mfa"]
     assert not {"LoadCredential", "StateDirectory", "ReadWritePaths"} & unit.keys()
 
 
@@ -59,7 +60,7 @@ def test_the_device_service_is_never_given_up_on() -> None:
 def test_the_path_checker_has_nothing_but_certificates() -> None:
     unit = settings("pam-mfa-verify.service")
     assert (unit["PrivateNetwork"], unit["IPAddressDeny"], unit["RestrictAddressFamilies"]) == ("yes", "any", "AF_UNIX")
-    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", "-/etc/pam-mfa/seal.key", "-/run/pcscd"]
+    assert unit["InaccessiblePaths"].split() == ["-/var/lib/pam-mfa", GLASS, "-/etc/pam-mfa/seal.key", "-/run/pcscd"]
     assert not {"LoadCredential", "StateDirectory", "ReadWritePaths", "DeviceAllow"} & unit.keys()
     assert unit["MemoryMax"]
 
@@ -75,6 +76,14 @@ def test_the_service_sees_the_sessions_of_others() -> None:
     """/proc/PID/cgroup of whoever asks, and /run/systemd/sessions and users."""
     unit = settings("pam-mfad.service")
     assert not {"ProtectProc", "ProcSubset", "TemporaryFileSystem", "InaccessiblePaths", "RootDirectory"} & unit.keys()
+
+
+def test_the_service_can_take_break_glass_codes_away() -> None:
+    """Everything else outside of its own state is read-only to it."""
+    unit = settings("pam-mfad.service")
+    assert (unit["ProtectSystem"], unit["ReadWritePaths"]) == ("strict", GLASS)
+    made = (UNITS.parent / "tmpfiles.d/pam-mfa.conf").read_text().splitlines()
+    assert f"d {GLASS.removeprefix('-')} 0770 root pam-mfa -" in made
 
 
 def test_no_record_of_a_login_is_dropped_by_journald() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from pam_mfa.errors import StoreError
 from pam_mfa.store import writer
-from pam_mfa.store.base import Operation, Query, Remove
+from pam_mfa.store.base import Attempt, Operation, Query, Remove
 from pam_mfa.store.writer import Writer
+from pam_mfa.throttle import Instant
 
 DEADLINE = 20.0
 Answers = SimpleQueue[tuple[Any, ...] | Exception]
@@ -102,6 +103,29 @@ def test_a_full_queue_is_a_store_error_and_empties_again(store: Gated, made: Wri
         assert not isinstance(answers.get(timeout=DEADLINE), Exception)
     made.submit(numbered(2), answers.put)
     assert answers.get(timeout=DEADLINE) == numbered(2)
+
+
+def test_what_may_need_room_takes_no_answer_with_it(
+    store: Gated, made: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk refuses whole batches: logins go on, and only what they would leave behind does not."""
+    answers: Answers = SimpleQueue()
+    other: Answers = SimpleQueue()
+    enter(store, made, answers)
+    monkeypatch.setattr(store, "apply", lambda batch: full_for_changes(store, batch))
+    answer = (Attempt(1, "totp", None, Instant(1, 1, "boot")),)
+    for _ in range(3):
+        made.submit(numbered(1), other.put)
+        made.submit(answer, answers.put)
+    store.gate.release(3)
+    assert [answers.get(timeout=DEADLINE) for _ in range(4)] == [numbered(0), answer, answer, answer]
+    assert all(isinstance(other.get(timeout=DEADLINE), StoreError) for _ in range(3))
+
+
+def full_for_changes(store: Gated, batch: Sequence[tuple[Operation, ...]]) -> list[tuple[Any, ...] | Exception]:
+    """A disk that has room for what answers overwrite."""
+    store.error = StoreError("full") if any(isinstance(operations[0], Remove) for operations in batch) else None
+    return Gated.apply(store, batch)
 
 
 @pytest.mark.parametrize("error", [StoreError("full"), ValueError("a bug"), MemoryError()])

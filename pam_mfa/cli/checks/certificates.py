@@ -10,7 +10,7 @@ from cryptography import x509
 
 from ...config import Revocation, Smartcard, Trust, load
 from ...errors import ConfigError
-from ...factors import registry
+from ...factors import methods, registry
 from ...verify.authorities import Authorities, Directory
 from .. import paths
 from ..paths import Paths
@@ -46,7 +46,7 @@ def check(where: Paths) -> Iterator[Finding]:
 def smartcards(where: Paths) -> Smartcard | None:
     """What the settings say of smartcards, None where they are no good."""
     try:
-        return load(str(where.at(paths.SETTINGS)), registry(lambda data: data))[1].smartcard
+        return load(str(where.at(paths.SETTINGS)), methods(registry(lambda data: data)))[1].smartcard
     except ConfigError:
         return None
 

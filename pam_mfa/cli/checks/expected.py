@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...config import Settings, load
 from ...errors import ConfigError
-from ...factors import registry
+from ...factors import methods, registry
 from ...policy import Facts, conditions
 from ...rules import FirstFactor, Rule, Unenrolled
 from .. import paths
@@ -22,7 +22,7 @@ SETTINGS = "in " + paths.SETTINGS
 def settings(where: Paths) -> Settings | None:
     """What the file says; None where it says nothing that holds, which service.py tells."""
     try:
-        return load(str(where.at(paths.SETTINGS)), registry(lambda data: data))[1]
+        return load(str(where.at(paths.SETTINGS)), methods(registry(lambda data: data)))[1]
     except ConfigError:
         return None
 
@@ -60,20 +60,32 @@ def judge(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[
         rules: that may be chosen.
     """
     yield from _open(service, lines, rules) if service != SSHD else ()  # sshd.py knows what else sshd asks for
-    trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK and not rule.exempt]
-    why = stacks.unproven(lines) if trusting else ""
-    if why:
-        yield warn(
-            f"pam {service}",
-            f'{why}, but {named(trusting)} says first_factor = "stack": strangers can use up a user\'s tries',
-            _fix(service),
-        )
+    yield from _unproven(service, lines, rules)
     wrong = wanting_a_key(rules) if service != SSHD else []
     if wrong:
         yield bad(
             f"pam {service}",
             f'{named(wrong)} says first_factor = "publickey", which only sshd can show: every login is refused',
             f'give {service} a rule with first_factor = "stack" {SETTINGS}',
+        )
+
+
+def _unproven(service: str, lines: tuple[Line, ...], rules: list[Rule]) -> Iterator[Finding]:
+    """Rules that believe in a first factor which nobody asks for."""
+    trusting = [rule for rule in rules if rule.first_factor is FirstFactor.STACK and not rule.exempt]
+    enrolling = [rule for rule in trusting if rule.enrol_at_login and rule.unenrolled is Unenrolled.DENY]
+    why = stacks.unproven(lines) if trusting else ""
+    if why and enrolling:
+        yield bad(
+            f"pam {service}",
+            f"{why}, but {named(enrolling)} says enrol_at_login: strangers can enrol an app of their own for a user",
+            f"put the line behind one that checks the password and is requisite, or take enrol_at_login out {SETTINGS}",
+        )
+    elif why:
+        yield warn(
+            f"pam {service}",
+            f'{why}, but {named(trusting)} says first_factor = "stack": strangers can use up a user\'s tries',
+            _fix(service),
         )
 
 

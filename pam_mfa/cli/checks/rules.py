@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...config import load
 from ...errors import ConfigError
-from ...factors import registry
+from ...factors import methods, registry
 from ...fields import toml
 from .. import paths
 from ..paths import Paths
@@ -17,7 +17,7 @@ from .finding import Finding, ok, some, warn
 def check(where: Paths) -> Iterator[Finding]:
     """What `pam-mfa policy check` lists, as one finding."""
     try:
-        text, settings = load(str(where.at(paths.SETTINGS)), registry(lambda data: data))
+        text, settings = load(str(where.at(paths.SETTINGS)), methods(registry(lambda data: data)))
     except ConfigError:
         return
     odd = list(review(settings, toml(text).get("rule", [])))  # type: ignore[arg-type]

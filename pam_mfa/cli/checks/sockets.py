@@ -61,21 +61,25 @@ def check(where: Paths) -> Iterator[Finding]:
     for wanted in WANTED:
         if wanted.name in names:
             yield from _check(directory / wanted.name, wanted, account)
-        elif wanted.name in HELPERS:
-            subject, without, unit = HELPERS[wanted.name]
-            yield warn(
-                subject,
-                f"there is no {paths.RUN}/{wanted.name}: {without}",
-                f"start {unit}.socket, or where there is no systemd, restart pam-mfad",
-            )
         else:
-            yield _no_service(f"there is no {paths.RUN}/{wanted.name}")
+            yield _absent(wanted.name)
     if PENDING in names:
         yield from _pending(directory / PENDING, account)
     for name in names:
         if name not in KNOWN:
             yield warn("sockets", f"{paths.RUN}/{name} is none of ours, or was left behind", "remove it")
     yield from _busy(directory)
+
+
+def _absent(name: str) -> Finding:
+    if name not in HELPERS:
+        return _no_service(f"there is no {paths.RUN}/{name}")
+    subject, without, unit = HELPERS[name]
+    return warn(
+        subject,
+        f"there is no {paths.RUN}/{name}: {without}",
+        f"start {unit}.socket, or where there is no systemd, restart pam-mfad",
+    )
 
 
 def _no_service(found: str) -> Finding:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..pamfiles import Line, Unreadable
 from ..paths import Paths
-from . import sshd_match, stacks
+from . import sk_keys, sshd_match, stacks
 from .finding import Finding, bad, ok, warn
 from .pam import read_stacks, services
 
@@ -32,11 +32,17 @@ class Wanted:
         seconds: a login may take.
         public_key: in words, the rules that refuse a login that showed no public key; empty where none does.
         passing: in words, the rules that let some people pass where PAM asks for nothing else.
+        credit: in words, the rules that take a security key which sshd has seen for the second factor.
+        verified: those of them for which it has to verify its user.
+        touch_believed: the settings say that sshd demands a touch.
     """
 
     seconds: int = LOGIN_SECONDS
     public_key: str = ""
     passing: str = ""
+    credit: str = ""
+    verified: str = ""
+    touch_believed: bool = False
 
 
 ORDINARY = Wanted()
@@ -61,6 +67,9 @@ def _wanted(where: Paths, lines: tuple[Line, ...]) -> Wanted:
         stacks.seconds(SERVICE, lines),
         expected.named(expected.wanting_a_key(rules)),
         expected.named(expected.letting_pass(rules, lines)),
+        expected.named(sk_keys.crediting(rules)),
+        expected.named(sk_keys.verifying(rules)),
+        found is not None and found.sshd_touch_required,
     )
 
 
@@ -119,6 +128,9 @@ def judge(text: str, wanted: Wanted = ORDINARY) -> Iterator[Finding]:
         yield from _key_first(settings, wanted.public_key)
     if wanted.passing:
         yield from _nothing_else(settings, wanted.passing)
+    if wanted.credit:
+        options = frozenset(settings.get("pubkeyauthoptions", "").split())
+        yield from sk_keys.judge(options, wanted.credit, wanted.verified, wanted.touch_believed)
 
 
 def _reach(settings: dict[str, str]) -> Iterator[Finding]:

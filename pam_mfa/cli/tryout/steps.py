@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import RefusedError
 from .. import paths, wholefile
 from ..call import Call
+from ..lease import end_all
 from ..paths import Paths
 from ..reload import reload_service
 from . import enabling, files, freshness, record, watcher
@@ -117,6 +118,8 @@ def _give_time(call: Call, tryout: Tryout, changed: Sequence[Path]) -> Tryout:
     if where.at(paths.SETTINGS) in changed and (problem := reload_service(where)):
         call.terminal.warn(problem)
     freshness.forget_sudo(where)
+    if problem := end_all(where):
+        call.terminal.warn(problem)
     services = [path.name for path in changed if path.parent == where.at(files.PAM)]
     waiting = replace(
         tryout,

@@ -60,6 +60,7 @@ MODES = {
     "usr/lib/pam-mfa/pam-mfa-password": 0o755,
     "var/lib/pam-mfa": 0o700,
     "var/lib/pam-mfa/store.db": 0o600,
+    "var/lib/pam-mfa-break-glass": 0o770,
 }
 
 
@@ -87,6 +88,8 @@ def lay(root: Path) -> None:
     for name in ("pam-mfa-engine", "pam-mfa-device", "pam-mfa-verify"):
         (root / "usr/lib/pam-mfa" / name).hardlink_to(root / "usr/lib/pam-mfa/pam-mfad")
     (root / "etc/pam-mfa/seal.key").write_bytes(bytes(32))
+    (root / "var/lib/pam-mfa-break-glass").mkdir()
+    os.chown(root / "var/lib/pam-mfa-break-glass", 0, SERVICE_UID)
     for name, mode in MODES.items():
         (root / name).chmod(mode)
     for name in ("var/lib/pam-mfa", "var/lib/pam-mfa/store.db"):

@@ -181,7 +181,7 @@ def test_enrolled_accounts_that_the_system_no_longer_has(root: Path) -> None:
         (Severity.WARN, "old is enrolled with uid 1000, but there is no user old here"),
         (Severity.WARN, "alice is enrolled with uid 1001, but alice has uid 1002 here"),
     ]
-    assert all(f"pam-mfa remove --user {uid} " in finding.fix for uid, finding in zip((1000, 1001), found, strict=True))
+    assert all(f"pam-mfa reset {uid}" in finding.fix for uid, finding in zip((1000, 1001), found, strict=True))
 
 
 def test_the_running_system_is_asked_for_its_users(monkeypatch: pytest.MonkeyPatch) -> None:

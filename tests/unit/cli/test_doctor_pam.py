@@ -166,6 +166,44 @@ def test_rules_that_believe_in_nothing(system: Path, settings: str) -> None:
     assert problems(pam.check(Paths(system))) == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (rules("name = 'new'\nenrol_at_login = true"), 'rule "new"'),
+        (rules("name = 'new'\ngroups = ['staff']\nenrol_at_login = true", "name = 'all'"), 'rule "new"'),
+        (rules() + "[policy]\nenrol_at_login = true\n", "[policy]"),
+    ],
+)
+@pytest.mark.parametrize("front", ["", "auth required pam_unix.so\n"])
+def test_an_enrolment_that_nobody_proves_anything_for(system: Path, settings: str, names: str, front: str) -> None:
+    """Our line is reached without a right password, and the secret would be shown to whoever says a name."""
+    write(system, "etc/pam.d/demo", f"{front}{LINE}\n{PERMIT}\n")
+    write(system, "etc/pam-mfa/config.toml", settings)
+    found = problems(pam.check(Paths(system)))[-1]
+    assert (found.subject, found.severity) == ("pam demo", Severity.BAD)
+    assert f"but {names} says enrol_at_login" in found.found
+    assert "requisite" in found.fix
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        rules("enrol_at_login = true\nservices = ['other']", "enrol_at_login = false"),
+        rules("enrol_at_login = true\nunenrolled = 'allow'"),
+    ],
+)
+def test_an_enrolment_that_is_never_begun(system: Path, settings: str) -> None:
+    write(system, "etc/pam.d/demo", f"auth required pam_unix.so\n{LINE}\n")
+    write(system, "etc/pam-mfa/config.toml", settings)
+    assert [each.severity for each in problems(pam.check(Paths(system)))] == [Severity.WARN]
+
+
+def test_an_enrolment_behind_a_password(system: Path) -> None:
+    write(system, "etc/pam.d/demo", f"auth requisite pam_unix.so\n{LINE}\n")
+    write(system, "etc/pam-mfa/config.toml", rules("enrol_at_login = true"))
+    assert problems(pam.check(Paths(system))) == []
+
+
 def test_at_sshd_a_public_key_may_stand_for_the_password(system: Path) -> None:
     write(system, "etc/pam.d/sshd", f"{LINE}\n{PERMIT}\n")
     (found,) = problems(pam.check(Paths(system)))

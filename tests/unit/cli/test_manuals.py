@@ -42,6 +42,7 @@ def test_nothing_is_described_that_is_not_there(generate: ModuleType) -> None:
     assert set(generate.TOP_KEYS) == set(config.TOP_KEYS)
     assert set(generate.MATCH_KEYS) == {"name", *rules.MATCH_KEYS}
     assert set(generate.TERM_KEYS) == set(rules.TERM_KEYS)
+    assert set(generate.ENROL_FROM_KEYS) == set(config.ENROL_FROM_KEYS)
     assert set(generate.FIDO2_KEYS) == set(config.FIDO2_KEYS)
     assert set(generate.SMARTCARD_KEYS) == set(config.SMARTCARD_KEYS)
     assert set(generate.WHEN) == set(PAM_CODE)
@@ -64,8 +65,8 @@ def test_text_is_escaped(generate: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("pam-mfa re", {"recovery", "remove", "rename"}),
-        ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery"}),
+        ("pam-mfa re", {"recovery", "remove", "rename", "reset"}),
+        ("pam-mfa enroll ", {"fido2", "smartcard", "totp", "recovery", "ssh-key"}),
         ("pam-mfa list --u", {"--user"}),
         ("pam-mfa key ", {"list", "info"}),
         ("pam-mfa try ", {"run", "enable", "confirm", "rollback", "status"}),

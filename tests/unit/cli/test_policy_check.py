@@ -112,6 +112,7 @@ def test_nothing_that_is_hidden_is_ever_reached(narrow: Match, wide: Match, one:
 
 # ---------------------------------------------------------------------------------------- contradictory
 
+CREDIT = "sshd_touch_required = true\n[[rule]]\ncredit_ssh_keys = true\n"
 KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
 
 
@@ -130,9 +131,26 @@ KEY = "services = ['sshd']\nfirst_factor = 'publickey'"
         ("unenrolled = 'allow'\nfirst_factor = 'none'", "open to everybody"),
         ("enrol_by = 2030-12-31\nfirst_factor = 'none'", "until then"),
         ("enrol_by = 2030-12-31\nunenrolled = 'allow'", "has no end"),
+        ("logins_left = 3\nfirst_factor = 'none'", "as often accounts"),
+        ("logins_left = 3\nunenrolled = 'allow'", "so logins_left has no effect"),
+        ("enrol_at_login = true\nunenrolled = 'allow'", "so enrol_at_login has no effect"),
+        ("help = 'Call us'\nunenrolled = 'allow'", "so help has no effect"),
+        ("help = 'Call us'\nfirst_factor = 'none'", "help is told nobody"),
+        ("enrol_at_login = true\nfirst_factor = 'none'", "nothing was proven before"),
+        ("enrol_at_login = true\nmethods = ['fido2', 'recovery']", 'methods has no "totp"'),
+        (f"enrol_at_login = true\n{KEY}", 'first_enrolment = "password" and first_factor = "publickey"'),
         ("subject = 'caller'\nnetworks = ['::1']", "was called by nobody here"),
         ("user_verification = 'required'\nmethods = ['totp']", "methods has none"),
         ("methods = ['totp', 'fido2']", "fido2 stands behind a code"),
+        ("lease = '10m'\nfirst_factor = 'none'", "lease needs something that was proven before"),
+        ("lease = '10m'\nmethods = ['recovery']", "recovery give no lease"),
+        ("lease = '10m'\nservices = ['sshd']", "networks is not given"),
+        ("lease = '10m'\nservices = ['polkit-1']", "polkit-1 asks where there is none"),
+        ("lease = '10m'\nservices = ['gdm-*', 'sddm', 'lightdm-greeter']", "gdm-* asks where there is none"),
+        ("lease = '10m'\nexempt = true", "lease has no effect"),
+        ("credit_ssh_keys = true", "while sshd_touch_required is false"),
+        ("services = ['sudo', 's?']\ncredit_ssh_keys = true", "only sshd tells of keys"),
+        ("session = 'local'\ncredit_ssh_keys = true", "session is local"),
     ],
 )
 def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
@@ -151,15 +169,49 @@ def test_a_rule_that_contradicts_itself(rule: str, words: str) -> None:
         f"[[rule]]\n{KEY}\n[[rule]]\nservices = ['ss*']\nfirst_factor = 'publickey'",
         "[[rule]]\nsession = 'local'\nservices = ['sshd', 'login']",
         "[[rule]]\nmethods = ['fido2', 'totp', 'recovery']",
+        "[[rule]]\nlease = '10m'\nmethods = ['totp', 'recovery']",
+        "[[rule]]\nlease = '10m'\nservices = ['sshd', 'sudo']",
+        "[[rule]]\nlease = '10m'\nservices = ['polkit-1', 'sudo']",
+        "[[rule]]\nlease = '10m'\nservices = ['g*']",
+        "[[rule]]\nlease = '10m'\nservices = ['login']",
+        "[policy]\nsubject = 'caller'\nenrol_at_login = true",
+        "[[rule]]\nlease = '10m'\nservices = ['sshd']\nnetworks = ['192.0.2.0/24']",
+        "[policy]\nlease = '10m'",
+        "[policy]\nenrol_by = 2030-12-31\nlogins_left = 3\nenrol_at_login = true\nhelp = 'Call us'\n"
+        "[[rule]]\nunenrolled = 'allow'",
+        "[policy]\nenrol_at_login = true\nhelp = 'Call us'\n[[rule]]\nfirst_factor = 'none'",
+        "[policy]\nenrol_at_login = true\n[[rule]]\nlogins_left = 0\nenrol_at_login = false\nmethods = ['fido2']",
+        f"first_enrolment = 'self'\n[[rule]]\nenrol_at_login = true\n{KEY}",
+        "sshd_touch_required = true\n[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']",
+        f"{CREDIT}services = ['s*']",
+        "[[rule]]\nservices = ['sudo']\ncredit_ssh_keys = false",
+        f"{CREDIT}methods = ['totp']\nuser_verification = 'required'",
     ],
 )
 def test_a_rule_that_does_not(text: str) -> None:
     assert odd(text) == []
 
 
+def test_the_policy_gives_credit_that_nobody_gets() -> None:
+    ((state, found),) = odd("[policy]\ncredit_ssh_keys = true\n[[rule]]\nservices = ['sudo']")
+    assert (state, "sshd_touch_required is false" in found) == ("contradictory", True)
+
+
 def test_the_policy_contradicts_itself_too() -> None:
     ((state, found),) = odd("[policy]\nunenrolled = 'allow'\nfirst_factor = 'none'")
     assert (state, "open to everybody" in found) == ("contradictory", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[policy]\nenrol_at_login = true\nmethods = ['fido2']", 'no "totp"'),
+        ("[policy]\nlogins_left = 2\nunenrolled = 'allow'", "so logins_left"),
+    ],
+)
+def test_the_policy_rolls_nothing_out(text: str, words: str) -> None:
+    ((state, found),) = odd(text)
+    assert (state, words in found) == ("contradictory", True)
 
 
 # ---------------------------------------------------------------------------------------------- command

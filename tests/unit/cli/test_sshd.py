@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,59 @@ def test_a_rule_that_lets_pass_needs_something_else_that_asks(methods: str, open
     ]
 
 
+CREDIT = Wanted(credit='rule "ssh"', touch_believed=True)
+VERIFIED = replace(CREDIT, verified='rule "ssh"')
+UNTOUCHED, UNVERIFIED = "it takes security keys that nobody touches", "it takes security keys without PIN"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "expected"),
+    [
+        (CREDIT, "touch-required", []),
+        (CREDIT, "touch-required verify-required", []),
+        (CREDIT, "none", [(Severity.BAD, UNTOUCHED)]),
+        (CREDIT, "", [(Severity.BAD, UNTOUCHED)]),
+        (CREDIT, "verify-required", [(Severity.BAD, UNTOUCHED)]),
+        (CREDIT, "no-touch-required", [(Severity.BAD, UNTOUCHED)]),
+        (VERIFIED, "touch-required verify-required", []),
+        (VERIFIED, "touch-required", [(Severity.BAD, UNVERIFIED)]),
+        (VERIFIED, "none", [(Severity.BAD, UNTOUCHED), (Severity.BAD, UNVERIFIED)]),
+        (replace(CREDIT, touch_believed=False), "touch-required", [(Severity.WARN, 'rule "ssh" says')]),
+        (replace(VERIFIED, touch_believed=False), "none", [(Severity.WARN, 'rule "ssh" says')]),
+        (Wanted(touch_believed=True), "none", []),
+    ],
+)
+def test_what_is_credited_has_to_be_demanded(
+    wanted: Wanted, options: str, expected: list[tuple[Severity, str]]
+) -> None:
+    found = judged(wanted, pubkeyauthoptions=options)
+    assert [severity for severity, _ in found] == [severity for severity, _ in expected]
+    assert all(text.startswith(words) for (_, text), (_, words) in zip(found, expected, strict=True))
+
+
+RULE = "[[rule]]\nname = 'ssh'\nservices = ['sshd']\ncredit_ssh_keys = true\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "credit", "verified", "believed"),
+    [
+        ("", "", "", False),
+        (RULE, 'rule "ssh"', "", False),
+        (f"sshd_touch_required = true\n{RULE}", 'rule "ssh"', "", True),
+        (f"{RULE}user_verification = 'required'", 'rule "ssh"', 'rule "ssh"', False),
+        (f"{RULE}exempt = true", "", "", False),
+        (RULE.replace("sshd", "sudo"), "", "", False),
+        ("[policy]\ncredit_ssh_keys = true", "[policy]", "", False),
+        (f"[policy]\nuser_verification = 'required'\n{RULE}", 'rule "ssh"', 'rule "ssh"', False),
+        ("nonsense", "", "", False),
+    ],
+)
+def test_what_the_settings_want_of_sshd(root: Path, settings: str, credit: str, verified: str, believed: bool) -> None:
+    write(root, "etc/pam-mfa/config.toml", settings)
+    wanted = sshd._wanted(Paths(root), ())
+    assert (wanted.credit, wanted.verified, wanted.touch_believed) == (credit, verified, believed)
+
+
 # ----------------------------------------------------------------------------------------------- the real sshd
 
 PLAIN = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
@@ -174,6 +228,23 @@ def test_as_the_real_sshd_prints_them(config: Path, text: str, expected: list[Se
     config.write_text(config.read_text() + text)
     found = [finding.severity for finding in sshd.judge(sshd.printed("-f", str(config), before=INSIDE))]
     assert found == expected
+
+
+@needs_sshd
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("PubkeyAuthOptions touch-required verify-required\n", 0),
+        ("PubkeyAuthOptions verify-required touch-required\n", 0),
+        ("PubkeyAuthOptions touch-required\n", 1),
+        ("PubkeyAuthOptions none\n", 2),
+        ("", 2),
+    ],
+)
+def test_what_the_real_sshd_demands_of_security_keys(config: Path, text: str, count: int) -> None:
+    config.write_text(config.read_text() + BOTH + text)
+    found = list(sshd.judge(sshd.printed("-f", str(config), before=INSIDE), VERIFIED))
+    assert [finding.severity for finding in found] == [Severity.BAD] * count
 
 
 @needs_sshd

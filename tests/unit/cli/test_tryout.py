@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from machine import DEADLINE, wait_for
+from manage_double import Double
 
 from pam_mfa.cli import wholefile
 from pam_mfa.cli.call import Call
@@ -196,6 +197,21 @@ def test_nothing_of_the_callers_stays_open_in_it(root: Path, sudo: Path) -> None
     with open(ours, "rb") as pipe:
         assert select.select([pipe], [], [], DEADLINE)[0], "somebody holds it open"
         assert pipe.read() == b""
+
+
+def test_with_the_change_all_leases_end(root: Path, sudo: Path, run: Run) -> None:
+    """Whoever gets in by one has shown nothing of the change."""
+    with Double(root, lambda peer, request: peer.done()) as double:
+        done = run("try", "enable", "sudo")
+    assert (done.returncode, done.stderr) == (Exit.DONE, "")
+    assert double.requests == [{"verb": "end_leases", "args": {"all": True}}]
+
+
+def test_leases_that_may_still_hold_are_told(root: Path, sudo: Path, run: Run) -> None:
+    with Double(root, lambda peer, request: peer.done("unavailable", "no store")):
+        done = run("try", "enable", "sudo")
+    assert (done.returncode, done.stderr) == (Exit.DONE, "leases may still hold: no store\n")
+    assert state(run)["state"] == "waiting"
 
 
 def test_without_a_watcher_nothing_is_changed(root: Path, sudo: Path, run: Run) -> None:
