@@ -131,10 +131,8 @@ class Session:
         """End the session from outside, with what its flow makes of that."""
         if self._channel is not None:
             self._channel.stop(why)
-        elif isinstance(why, Aborted | Expired):
-            self._finish(AbortedError("gone") if isinstance(why, Aborted) else DeadlineError("no first frame"))
         else:
-            self._finish(why)
+            self._finish(error_of(why))
 
     def _frame(self, kind: wire.Type, payload: bytes) -> None:
         """A frame of the conversation; what introduces it is the subclass's."""
@@ -204,3 +202,10 @@ class Session:
 
     def _milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
+
+
+def error_of(why: Aborted | Expired | PamMfaError) -> PamMfaError:
+    """What a session that was stopped from outside has ended with."""
+    if isinstance(why, PamMfaError):
+        return why
+    return AbortedError("gone") if isinstance(why, Aborted) else DeadlineError("deadline")

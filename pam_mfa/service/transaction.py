@@ -12,12 +12,12 @@ from .. import wire
 from ..assessment import Request
 from ..audit import Record
 from ..conversation import Aborted, About, Alert, BreakGlass, Commit, Event, Expired, Show, Shown, Want
-from ..errors import AbortedError, DeadlineError, PamMfaError, ProtocolError, TooManyLogins
+from ..errors import PamMfaError, ProtocolError, TooManyLogins
 from ..login import login
 from ..outcome import Outcome, Verdict
 from ..structure import replace
 from .channel import Channel
-from .session import Session
+from .session import Session, error_of
 
 TOTAL_SECONDS = {"login": 45, "sshd": 90}  # below what these hosts allow themselves
 TOTAL_SECONDS_ELSE = 180
@@ -142,10 +142,7 @@ class Transaction(Session):
         """The verdict for a login that was stopped: who would have got in did not, and what was used is still named."""
         if self._stopped is None or not (verdict.grants or verdict.outcome is Outcome.EXEMPT):
             return verdict
-        why: object = self._stopped
-        if isinstance(why, Aborted | Expired):
-            why = AbortedError("gone") if isinstance(why, Aborted) else DeadlineError("deadline")
-        end = verdict_of(why)
+        end = verdict_of(error_of(self._stopped))
         return replace(verdict, outcome=end.outcome, reason=end.reason)
 
     def _recorded(self, outcome: Outcome, written: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from flows import ALICE, CODES, FACTORS, Memory, account, recovery
@@ -15,6 +17,7 @@ from pam_mfa.errors import LookupFailed, StoreError
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import Match, Rule
 from pam_mfa.service.channel import Answered, Done
+from pam_mfa.service.main import Service
 from pam_mfa.store.base import Attempt, Heard, Lend, Notice, Operation
 from pam_mfa.structure import replace
 from pam_mfa.wire import Type
@@ -186,3 +189,12 @@ def test_a_lease_that_is_on_disk_comes_from_a_proof_that_is_recorded(leave: Leav
     assert isinstance(store.told[-1], Lend)
     assert one.outcome in (Outcome.ABORTED, Outcome.UNAVAILABLE)
     assert (one.link.records[-1].factor, one.link.records[-1].credential) == ("totp", PHONE.id)
+
+
+def test_a_service_that_ends_waits_for_nobody() -> None:
+    """Whoever is waited for has no verdict by then, and gets none that lets in."""
+    one = breaking()
+    links = {0: SimpleNamespace(session=one.session), 1: SimpleNamespace(session=None)}
+    Service.end_sessions(cast(Service, SimpleNamespace(_server=SimpleNamespace(links=links))))
+    assert one.session.over
+    assert one.outcome is Outcome.UNAVAILABLE
