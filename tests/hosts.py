@@ -72,7 +72,10 @@ class Host:
         # The conversation with the test has descriptors that no login would get.
         script = f'{before}\nexec "$@" 30<&0 31>&1 {" ".join(f"{fd}<&-" for fd in closed)}'
         argv = ["/bin/bash", "-c", script, "host", *program]
-        self._process = machine.popen(argv, user, env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # A session of its own: in a container, the leader of the one that the tests run in may be out of sight.
+        self._process = machine.popen(
+            argv, user, env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         self._rest = b""
         self._login = Login()
         self._began = 0.0

@@ -45,7 +45,9 @@ class Place:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.seats = machine, Seats(machine)
-        self._process = machine.popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = machine.popen(
+            ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
         self.pid = self._process.pid
 
     def facts(self, cgroup: str) -> str:
