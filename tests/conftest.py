@@ -17,6 +17,16 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
+@pytest.fixture(autouse=True)
+def handlers_of_its_own() -> Iterator[None]:
+    """What a test sets to happen at a signal ends with it; a broker that a later one forks would have it, too."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def machine_base() -> Iterator[Base]:
     """What the machines of this run stand on: the staged build and the users of machine.PASSWORDS."""

@@ -171,9 +171,9 @@ class TestSign:
     ) -> None:
         card = Card(piv())
         readers[0].insert(card)
+        other = client.connect()  # before: pcscd lets nobody connect to a card that is in a transaction
         with card_bench.session(SIGN) as session:
             carries = session.until(Carries)
-            other = client.connect()
             waiting = background(transmit, other, b"\x00\x20\x00\x80")
             assert not waiting.done()
             session.ask(Release(carries.device))
