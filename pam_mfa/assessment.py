@@ -13,7 +13,7 @@ from .config import Settings
 from .conversation import Locate, Located, LookedUp, LookUp, Steps, expect, read
 from .errors import LookupFailed
 from .factors.base import Factor, Place, is_device
-from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, surely_remote
+from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, source, surely_remote
 from .policy import TOTP, Decision, Entry, Facts, Missing, choose, decide, may_use
 from .rules import LocalKey, Rule, Subject
 from .store.base import DECOY_UID, Account, FindAccount
@@ -82,7 +82,8 @@ def assess(
     """
     rule, facts = yield from find_rule(request, settings, where)
     uid, user = yield from _subject(request, rule)
-    account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user))
+    whence = source(request.rhost, request.peer_uid)
+    account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user, whence))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
     decision = decide(rule, known, account.enrolled, authinfo, now(), account.graced)
@@ -175,6 +176,7 @@ def place(
         service=request.service,
         user=request.user,
         rhost=request.rhost,
+        source=source(request.rhost, request.peer_uid),
         local=may_use(rule.local_key, where),
         rule=rule,
         fido2=settings.fido2,

@@ -83,7 +83,8 @@ def status(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     counts: dict[str, int] = {}
     for credential in account.credentials:
         counts[credential.factor] = counts.get(credential.factor, 0) + 1
-    states = {name: _standing(desk, account.tallies.get(name, Tally())) for name in counts}
+    away = yield from desk.account(source=None)
+    states = {name: {**_standing(desk, account, name), "elsewhere": _standing(desk, away, name)} for name in counts}
     yield from show(kind="account", uid=account.uid, name=desk.caller.user, factors=counts, standing=states)
 
 
@@ -94,8 +95,8 @@ def accounts(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from show(kind="account", uid=uid, name=name)
 
 
-def _standing(desk: Desk, tally: Tally) -> dict[str, Any]:
-    now = desk.now()
+def _standing(desk: Desk, account: Account, factor: str) -> dict[str, Any]:
+    tally, now = account.tallies.get(factor, Tally()), desk.now()
     return {"state": standing(tally, now).value, "wait": seconds_left(tally, now)}
 
 

@@ -78,9 +78,9 @@ class Desk:
     factors: Mapping[str, Factor]
     now: Callable[[], Instant]
 
-    def account(self) -> Steps[Account]:
-        """Sub-flow: the account that is managed, as the store knows it."""
-        account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user))
+    def account(self, source: str | None = "") -> Steps[Account]:
+        """Sub-flow: the account that is managed, as the store knows it; its failures as they count for that source."""
+        account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user, source))
         return account
 
     def announced(self, operation: Operation, what: str, about: str = "") -> Announce:

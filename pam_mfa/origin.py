@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from .structure import structure
 
 VIRTUAL_CONSOLE = re.compile(r"(?:/dev/)?tty(?:[1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
+MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
 DISPLAY = re.compile(r":[0-9]{1,5}(?:\.[0-9]{1,2})?", re.ASCII)
 
 
@@ -87,6 +89,27 @@ def origin(service: str, rhost: str, tty: str, peer_uid: int, owner_uid: int | N
 def surely_remote(service: str, rhost: str, tty: str) -> bool:
     """Whether the PAM items alone make it remote, and no fact can change that."""
     return service == "sshd" or tty == "ssh" or rhost != ""
+
+
+def source(rhost: str, peer_uid: int) -> str | None:
+    """Where answers come from, as far as failures are counted for it alone (throttle.Budget).
+
+    Returns: an IPv4 address; the first 64 bits of an IPv6 one, since whoever has a network has all of it; "" for this
+        host; None for what names no single place: a name is whatever somebody's DNS says.
+    """
+    if not rhost or peer_uid != 0:
+        return ""
+    try:
+        return inet_ntop(AF_INET, inet_pton(AF_INET, rhost))
+    except (OSError, ValueError):
+        pass
+    try:
+        packed = inet_pton(AF_INET6, rhost)
+    except (OSError, ValueError):
+        return None
+    if packed.startswith(MAPPED):
+        return inet_ntop(AF_INET, packed[len(MAPPED) :])
+    return f"{inet_ntop(AF_INET6, packed[:8] + bytes(8))}/64"
 
 
 def _local(yes: bool) -> Origin:

@@ -2,6 +2,9 @@
 
 Pure. Failures 1 to 5 are free, the sixth costs 30 s, each further one twice as long up to an hour;
 at 100 the factor is disabled until an administrator unlocks it.
+
+What others do elsewhere keeps nobody out: each of the sources from which an account was proven last has ten of the
+hundred for itself, and waits for its own mistakes alone. All other sources share what is left.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ FREE = 5
 FIRST_WAIT = 30
 LONGEST_WAIT = 3600
 LIMIT = 100
+FAMILIAR = 4  # sources of an account that have a share of their own
+SHARE = 10
 
 
 @structure
@@ -33,10 +38,66 @@ class Instant:
 
 @structure
 class Tally:
-    """Consecutive failures of one account with one factor, and when the last one was."""
+    """Consecutive failures with one factor that count for whoever answers.
+
+    Args:
+        failures: how many.
+        last: when the last one was.
+        limit: at how many nothing is compared any more.
+    """
 
     failures: int = 0
     last: Instant | None = None
+    limit: int = LIMIT
+
+
+@structure
+class Budget:
+    """All failures of one account with one factor; no more than LIMIT are ever compared in a row.
+
+    Args:
+        others: of all sources that are not familiar, together.
+        familiar: by source, of those from which the account was proven last, the latest first. One that has used up
+            its share is familiar no longer, and its failures are the others'.
+    """
+
+    others: Tally = Tally()
+    familiar: tuple[tuple[bytes, Tally], ...] = ()
+
+    @property
+    def failures(self) -> int:
+        """From anywhere."""
+        return self.others.failures + sum(tally.failures for _, tally in self.familiar)
+
+    def of(self, source: bytes | None) -> Tally:
+        """What counts for an answer from there; None is never familiar."""
+        for known, tally in self.familiar:
+            if known == source:
+                return tally
+        return Tally(self.others.failures, self.others.last, LIMIT - SHARE * len(self.familiar))
+
+    def failed(self, source: bytes | None, now: Instant) -> Budget:
+        """After a wrong answer."""
+        own = dict(self.familiar).get(source) if source is not None else None
+        if own is not None and own.failures + 1 < SHARE:
+            counted = Tally(own.failures + 1, now)
+            return Budget(self.others, tuple((s, counted if s == source else t) for s, t in self.familiar))
+        more = 1 + (own.failures if own is not None else 0)
+        return Budget(Tally(self.others.failures + more, now), self._without(source))
+
+    def proven(self, source: bytes | None) -> Budget:
+        """After a right one. Who proves it where the account was proven before forgives nothing to the others."""
+        rest = self._without(source)
+        others = self.others if len(rest) < len(self.familiar) else Tally()
+        own = () if source is None else ((source, Tally()),)
+        return Budget(others, (*own, *rest)[:FAMILIAR])
+
+    def forgiven(self) -> Budget:
+        """Without any failure."""
+        return Budget(familiar=tuple((source, Tally()) for source, _ in self.familiar))
+
+    def _without(self, source: bytes | None) -> tuple[tuple[bytes, Tally], ...]:
+        return tuple((known, tally) for known, tally in self.familiar if known != source)
 
 
 class Standing(Enum):
@@ -75,6 +136,6 @@ def remaining(tally: Tally, now: Instant) -> int:
 
 def standing(tally: Tally, now: Instant) -> Standing:
     """Whether an answer given now is compared."""
-    if tally.failures >= LIMIT:
+    if tally.failures >= tally.limit:
         return Standing.DISABLED
     return Standing.WAITING if remaining(tally, now) else Standing.OPEN

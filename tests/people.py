@@ -6,6 +6,7 @@ TOTP credential has two codes for the rest of its life: of this step and of the 
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -28,6 +29,7 @@ ENGINE = "/usr/lib/pam-mfa/pam-mfa-engine"
 MANAGE = "/run/pam-mfa/manage.sock"
 CONFIG = "/etc/pam-mfa/config.toml"
 STORE = "/var/lib/pam-mfa/store.db"
+NOWHERE_YET = "zeroblob(276)"  # tally.familiar of whoever has proven nothing anywhere
 # The control field that the README names, and a stack that shows whether the module said SUCCESS or IGNORE.
 CONTROL = "[success=ok ignore=ignore default=die]"
 OURS = f"auth {CONTROL} pam_mfa.so\nauth required pam_permit.so\naccount required pam_permit.so\n"
@@ -235,19 +237,25 @@ def sql(machine: Machine, statement: str, *values: str) -> str:
 
 def failures(machine: Machine, person: Person, factor: str = "totp") -> int:
     """How many of this account's answers the store has counted as wrong."""
-    tally = "SELECT failures - (1 << 62) FROM tally WHERE uid = ? AND factor = ?"
-    return int(sql(machine, tally, str(person.uid), factor).strip("(,)\n"))
+    tally = "SELECT failures - (1 << 62), hex(familiar) FROM tally WHERE uid = ? AND factor = ?"
+    others, familiar = ast.literal_eval(sql(machine, tally, str(person.uid), factor))
+    return int(others + sum(bytes.fromhex(familiar)[16::69]))
 
 
-def charge(machine: Machine, person: Person, count: int, factor: str = "totp") -> None:
-    """So many failures, the last one so long ago that no wait is left of it."""
-    long_ago = "UPDATE tally SET failures = (1 << 62) + ?, boot_id = printf('%36s', '') WHERE uid = ? AND factor = ?"
-    sql(machine, long_ago, str(count), str(person.uid), factor)
+def charge(machine: Machine, person: Person, count: int, factor: str = "totp", familiar: bool = False) -> None:
+    """So many failures, the last one so long ago that no wait is left of it.
+
+    Args:
+        familiar: let be what the account knows of where it was proven.
+    """
+    sources = "familiar" if familiar else NOWHERE_YET
+    long_ago = f"failures = (1 << 62) + ?, boot_id = printf('%36s', ''), familiar = {sources}"
+    sql(machine, f"UPDATE tally SET {long_ago} WHERE uid = ? AND factor = ?", str(count), str(person.uid), factor)
 
 
 def forgive(machine: Machine) -> None:
     """Forget everybody's failures."""
-    sql(machine, "UPDATE tally SET failures = 1 << 62")
+    sql(machine, f"UPDATE tally SET failures = 1 << 62, familiar = {NOWHERE_YET}")
 
 
 def hear(machine: Machine) -> None:

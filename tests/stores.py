@@ -17,6 +17,7 @@ from pam_mfa.store import sqlite
 from pam_mfa.store.base import Attempt, Credential, Enrol, FindAccount, Operation, Query, Store
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
+from pam_mfa.store.sqlite_file import SCHEMA
 from pam_mfa.store.sqlite_setup import create
 from pam_mfa.store.writer import Writer
 from pam_mfa.throttle import Instant
@@ -52,6 +53,23 @@ def make(directory: Path) -> str:
     path = str(directory / "store.db")
     create(path, SEALER)
     return path
+
+
+# What takes a store back to the schema before this number.
+BACK = {
+    7: ["ALTER TABLE tally DROP COLUMN familiar"],
+    6: ["DROP TRIGGER lease_ends", "DROP TABLE lease"],
+    5: ["DROP TABLE notice", "DROP TABLE heard"],
+    4: ["DROP TABLE grace"],
+    3: ["DROP INDEX credential_by_id"],
+    2: ["ALTER TABLE credential DROP COLUMN suspect"],
+}
+
+
+def take_back(path: str, version: int) -> None:
+    """Make a store one of an older schema."""
+    for number in range(SCHEMA, version, -1):
+        raw(path, *BACK[number], f"PRAGMA user_version = {number - 1}")
 
 
 def discard(store: SqliteStore) -> None:

@@ -25,6 +25,7 @@ class Place:
     Args:
         host: this host's name.
         service, user, rhost: the PAM items, "" where unset.
+        source: where answers come from, as failures are counted (origin.source).
         local: whether this host's own devices may be asked (origin.py, and the rule's local_key).
         rule: of the PAM service.
         fido2, smartcard: what holds for security keys and for smartcards in all services.
@@ -34,6 +35,7 @@ class Place:
     service: str = ""
     user: str = ""
     rhost: str = ""
+    source: str | None = ""
     local: bool = False
     rule: Rule = DEFAULT_RULE
     fido2: Fido2 = DEFAULT_FIDO2
@@ -225,19 +227,20 @@ def settle(
         matched: the credential that the answer fits and what it uses up; None for a wrong answer.
     """
     if not compared or ceremony.uid is None:
-        yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now()))
+        yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now(), ceremony.place.source))
         return None
-    now = ceremony.now()
-    (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now))
+    now, source = ceremony.now(), ceremony.place.source
+    (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now, source))
     ceremony.reason = tried.value
     good = tried is Tried.ACCEPTED or (tried is Tried.TOLERATED and matched is not None and _tolerant(matched[1]))
     if matched and tried in (Tried.CLONE, Tried.TOLERATED):
         expect((yield Alert(Tried.CLONE.value, factor, matched[0].id, matched[0].label)), Shown)
     if tried in (Tried.WRONG, Tried.REPLAYED, Tried.CLONE):
-        counted = Tally(_tally(ceremony, factor).failures + 1, now)
+        tally = _tally(ceremony, factor)
+        counted = replace(tally, failures=tally.failures + 1, last=now)
         ceremony.account = replace(ceremony.account, tallies={**ceremony.account.tallies, factor: counted})
     elif not good:  # another session spent the account's answers meanwhile
-        yield from commit(Attempt(DECOY_UID, factor, None, now))
+        yield from commit(Attempt(DECOY_UID, factor, None, now, source))
     if not good or matched is None:
         return None
     credential = matched[0]

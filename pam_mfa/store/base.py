@@ -78,6 +78,7 @@ class Account:
     """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
 
     Args:
+        tallies: by factor, what counts for answers from where the query says.
         graced: how often it was let in without a credential (Grace); where the store's number is damaged, more often
             than any rule allows.
         notices: what its user has not heard of yet, oldest first.
@@ -127,10 +128,15 @@ class Lease:
 
 @structure
 class FindAccount:
-    """-> Account. Raises NameMismatch where the uid is stored under another name."""
+    """-> Account. Raises NameMismatch where the uid is stored under another name.
+
+    Args:
+        source: where its answers come from, as in Attempt.
+    """
 
     uid: int
     user: str
+    source: str | None = ""
 
 
 @structure
@@ -229,12 +235,14 @@ class Attempt:
         uid: the account, or DECOY_UID.
         factor: whose tally counts.
         use: what the right answer uses up; None for a wrong answer.
+        source: where the answer comes from: an address or network, "" for this host, None for nowhere in particular.
     """
 
     uid: int
     factor: str
     use: Use | None
     at: Instant
+    source: str | None = ""
 
 
 class Tried(Enum):

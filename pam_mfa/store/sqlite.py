@@ -28,8 +28,8 @@ from .sqlite_file import (
     page_count,
 )
 from .sqlite_leases import OPERATIONS, QUERIES
-from .sqlite_rows import add_tally
 from .sqlite_setup import grow
+from .sqlite_tallies import add_tally
 
 # Every open connection, so that forgetting a store never closes one: the last connection to close deletes
 # the write-ahead log, and with it the room that lets logins go on when the disk is full.

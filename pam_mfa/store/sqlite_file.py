@@ -15,7 +15,7 @@ from ..errors import StoreCorrupt, StoreError, StoreMissing, StoreSchema, StoreS
 from .seal import Sealer
 
 APPLICATION_ID = 0x70_4D_46_41
-SCHEMA = 6
+SCHEMA = 7
 PATIENCE = 3.0
 
 PAGE_BYTES = 4096

@@ -8,8 +8,9 @@ from typing import Any
 
 from . import sqlite_rows
 from .base import EndLeases, FindLease, Lease, Lend, ListLeases, Operation, Query
+from .numbers import narrow, wide
 from .seal import Sealer, bind
-from .sqlite_rows import end_leases, narrow, wide
+from .sqlite_rows import end_leases
 
 MOST = 16  # leases of one account
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ChangedMeanwhile, NameMismatch, StoreCorrupt, StoreError
-from ..throttle import Instant, Standing, Tally, standing
+from ..throttle import Standing, standing
 from .base import (
     DECOY_UID,
     TICKET,
@@ -40,49 +40,15 @@ from .base import (
     Unlock,
     Use,
 )
+from .numbers import WIDE, narrow, wide
 from .seal import Sealer
 from .sqlite_notices import add_notice, find_notices, forget_notices, hear
+from .sqlite_tallies import add_tally, find_budget, forgive, keep_budget, tag_of, tallies_of
 
-_WIDE = 1 << 62
-_ALL = _WIDE - 1
-_BOOT_ID = 36
-
-# ---------------------------------------------------------------------------------------------- numbers
-
-
-def wide(number: int) -> int:
-    """The number as it is stored: always eight bytes long, so that counting never lengthens a row."""
-    if not 0 <= number < _WIDE:
-        raise StoreError("a number is outside of what the store can hold")
-    return _WIDE + number
-
-
-def narrow(stored: object) -> int:
-    """The number that was stored. Raises StoreCorrupt for anything `wide` does not make."""
-    if type(stored) is not int or stored < _WIDE:
-        raise StoreCorrupt("a number in the store is damaged")
-    return stored - _WIDE
-
-
-def _tally_columns(tally: Tally) -> tuple[int, int, int, str]:
-    last = tally.last
-    if last is None:
-        return wide(tally.failures), wide(0), wide(0), " " * _BOOT_ID
-    if not (last.boot_id.isascii() and last.boot_id.strip() and len(last.boot_id) <= _BOOT_ID):
-        raise StoreError("the boot id is not one of Linux")
-    return wide(tally.failures), wide(last.wall), wide(last.boot), last.boot_id.ljust(_BOOT_ID)
-
-
-def _tally(failures: object, wall: object, boot: object, boot_id: object) -> Tally:
-    if type(boot_id) is not str or len(boot_id) != _BOOT_ID:
-        raise StoreCorrupt("a boot id in the store is damaged")
-    boot_id = boot_id.rstrip()
-    return Tally(narrow(failures), Instant(narrow(wall), narrow(boot), boot_id) if boot_id else None)
-
+_ALL = WIDE - 1
 
 # ---------------------------------------------------------------------------------------------- queries
 
-_TALLIES = "SELECT factor, failures, wall, boot, boot_id FROM tally WHERE uid = ?"
 _CREDENTIALS = "SELECT id, factor, created, label, mark, used, material, suspect FROM credential WHERE uid = ?"
 
 
@@ -91,7 +57,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     uid = query.uid
     holder = db.execute("SELECT user, seal FROM account WHERE uid = ?", (uid,)).fetchone()
     rows = db.execute(_CREDENTIALS, (uid,)).fetchall()
-    tallies = {row[0]: _tally(*row[1:]) for row in db.execute(_TALLIES, (uid,))}
+    tallies = tallies_of(db, uid, tag_of(sealer, uid, query.source))
     used = _graced(db, uid)
     news = find_notices(db, sealer, uid, query.user)
     if holder is None:
@@ -184,11 +150,6 @@ def _seal_account(db: sqlite3.Connection, sealer: Sealer, uid: int, user: str) -
     db.execute("DELETE FROM tally WHERE uid = ?", (uid,))
 
 
-def add_tally(db: sqlite3.Connection, uid: int, factor: str) -> None:
-    """Make the tally row, unless there is one: a new credential does not forgive old failures."""
-    db.execute("INSERT OR IGNORE INTO tally VALUES (?, ?, ?, ?, ?, ?)", (uid, factor, *_tally_columns(Tally())))
-
-
 # ------------------------------------------------------------------------------------------- operations
 
 
@@ -197,35 +158,24 @@ _NOTE = "UPDATE credential SET used = ? WHERE uid = ? AND id = ? AND factor = ?"
 
 def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     """One answer: the tally is read, the use is made and the outcome counted behind one write lock."""
-    row = db.execute(
-        "SELECT failures, wall, boot, boot_id FROM tally WHERE uid = ? AND factor = ?", (op.uid, op.factor)
-    ).fetchone()
-    if row is None:
+    budget, source = find_budget(db, op.uid, op.factor), tag_of(sealer, op.uid, op.source)
+    if budget is None:
         return Tried.GONE
-    tally = _tally(*row)
-    if op.uid != DECOY_UID and (allowed := standing(tally, op.at)) is not Standing.OPEN:
+    if op.uid != DECOY_UID and (allowed := standing(budget.of(source), op.at)) is not Standing.OPEN:
         return Tried.DISABLED if allowed is Standing.DISABLED else Tried.WAITING
     tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
-    counted = Tally() if tried in (Tried.ACCEPTED, Tried.TOLERATED) else Tally(tally.failures + 1, op.at)
-    _count(db, op.uid, op.factor, counted)
-    if tried is Tried.CLONE or standing(counted, op.at) is not Standing.OPEN:
+    good = tried in (Tried.ACCEPTED, Tried.TOLERATED)
+    counted = budget.proven(source) if good else budget.failed(source, op.at)
+    keep_budget(db, op.uid, op.factor, counted)
+    if tried is Tried.CLONE or standing(counted.of(source), op.at) is not Standing.OPEN:
         end_leases(db, op.uid)
     return tried
-
-
-def _count(db: sqlite3.Connection, uid: int, factor: str, tally: Tally) -> None:
-    changed = db.execute(
-        "UPDATE tally SET failures = ?, wall = ?, boot = ?, boot_id = ? WHERE uid = ? AND factor = ?",
-        (*_tally_columns(tally), uid, factor),
-    )
-    if changed.rowcount != 1:
-        raise StoreCorrupt("a tally could not be written")
 
 
 def _use(db: sqlite3.Connection, op: Attempt, use: Use) -> Tried:
     owner = (op.uid, use.credential, op.factor)
     if isinstance(use, Burn):
-        bit = wide(1 << use.bit) - _WIDE
+        bit = wide(1 << use.bit) - WIDE
         changed = db.execute(
             "UPDATE credential SET used = ?, mark = mark | ? WHERE uid = ? AND id = ? AND factor = ? AND mark & ? = 0",
             (wide(op.at.wall), bit, *owner, bit),
@@ -312,10 +262,7 @@ def remove(db: sqlite3.Connection, sealer: Sealer, op: Remove) -> bool:
 
 def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
     """Forget an account's failures and suspicions, and bring marks down that a wrong clock drove up."""
-    reset = db.execute(
-        "UPDATE tally SET failures = ?, wall = ?, boot = ?, boot_id = ? WHERE uid = ? AND failures > ?",
-        (*_tally_columns(Tally()), op.uid, wide(0)),
-    ).rowcount
+    reset = forgive(db, op.uid)
     db.execute("UPDATE credential SET suspect = 0 WHERE uid = ? AND suspect", (op.uid,))
     end_leases(db, op.uid)
     for credential, highest in op.capped:
@@ -335,7 +282,7 @@ def grace(db: sqlite3.Connection, sealer: Sealer, op: Grace) -> int | None:
     """One login without a credential: looked at and counted behind one write lock."""
     db.execute("INSERT OR IGNORE INTO grace (uid, used) VALUES (?, ?)", (op.uid, wide(0)))
     more = "UPDATE grace SET used = used + 1 WHERE uid = ? AND used >= ? AND used < ? RETURNING used"
-    counted = db.execute(more, (op.uid, _WIDE, wide(op.most))).fetchall()
+    counted = db.execute(more, (op.uid, WIDE, wide(op.most))).fetchall()
     return op.most - narrow(counted[0][0]) if counted else None
 
 
@@ -346,7 +293,7 @@ def reset(db: sqlite3.Connection, sealer: Sealer, op: Reset) -> int:
     removed = db.execute("DELETE FROM credential WHERE uid = ?", (op.uid,)).rowcount
     for table in ("account", "tally"):
         db.execute(f"DELETE FROM {table} WHERE uid = ?", (op.uid,))  # noqa: S608 - our own words
-    db.execute("UPDATE grace SET used = ? WHERE uid = ? AND used < ?", (wide(_ALL), op.uid, _WIDE))
+    db.execute("UPDATE grace SET used = ? WHERE uid = ? AND used < ?", (wide(_ALL), op.uid, WIDE))
     forget_notices(db, op.uid)
     return removed
 

@@ -22,7 +22,7 @@ from .sqlite_file import (
     check_key,
     open_file,
 )
-from .sqlite_rows import add_tally
+from .sqlite_tallies import add_tally
 
 SCHEMA_DIRECTORY = os.path.join(os.path.dirname(__file__), "schema")
 DECOY_FACTORS = ("totp", "recovery", "fido2", "smartcard", "ticket")

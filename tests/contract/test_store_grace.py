@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stores import ALICE, SEALER, ThroughWriter, credential, do, enrol, make, raw, refuses
+from stores import ALICE, SEALER, ThroughWriter, credential, do, enrol, make, raw, refuses, take_back
 
 from pam_mfa.errors import StoreError, StoreSchema
 from pam_mfa.policy import Entry, decide
 from pam_mfa.rules import Rule
-from pam_mfa.store import sqlite_file, sqlite_setup
+from pam_mfa.store import sqlite_file
 from pam_mfa.store.base import Account, Enrol, FindAccount, Grace, ListAccounts, Remove, Reset, Unlock
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_setup import migrate
@@ -100,12 +100,10 @@ def test_a_reset_makes_a_damaged_number_whole_and_gives_no_login_back(store_path
     assert store._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_store_of_schema_3_learns_it(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(sqlite_setup, "SCHEMA", 3)
-        older.setattr(sqlite_file, "SCHEMA", 3)
-        path = make(tmp_path / "state")
-        enrol(opened(path), PHONE)
+def test_a_store_of_schema_3_learns_it(tmp_path: Path, opened: Open) -> None:
+    path = make(tmp_path / "state")
+    enrol(opened(path), PHONE)
+    take_back(path, 3)
     refuses(opened(path), StoreSchema)
     assert migrate(path, SEALER) == sqlite_file.SCHEMA - 3
     store = opened(path)

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores import ALICE, SEALER, at, credential, discard, do, enrol, raw, refuses
+from stores import ALICE, SEALER, at, credential, discard, do, enrol, raw, refuses, take_back
 
 from pam_mfa.errors import StoreCorrupt, StoreError, StoreMissing, StoreSchema, StoreSealed
 from pam_mfa.store import sqlite, sqlite_file, sqlite_setup
@@ -200,17 +200,7 @@ def test_a_store_of_schema_1_learns_to_suspect_and_its_rows_have_the_length_that
     enrolled: str, opened: Open
 ) -> None:
     before = os.stat(enrolled).st_size
-    raw(
-        enrolled,
-        "DROP TRIGGER lease_ends",
-        "DROP TABLE lease",
-        "DROP TABLE grace",
-        "DROP TABLE notice",
-        "DROP TABLE heard",
-        "DROP INDEX credential_by_id",
-        "ALTER TABLE credential DROP COLUMN suspect",
-        "PRAGMA user_version = 1",
-    )
+    take_back(enrolled, 1)
     refuses(opened(enrolled), StoreSchema)
     assert migrate(enrolled, SEALER) == sqlite_file.SCHEMA - 1
     (found,) = opened(enrolled).read(FIND).credentials

@@ -1,37 +1,115 @@
-"""How often one user may connect."""
+"""Failures by where they come from (R03): strangers keep nobody out, and get no more guesses for being many."""
 
 from __future__ import annotations
 
-from pam_mfa.service.budget import BURST, MOST_USERS, PER_SECOND, Budget
+import pytest
+from hypothesis import given, strategies as st
+
+from pam_mfa.origin import source
+from pam_mfa.throttle import FAMILIAR, FREE, LIMIT, SHARE, Budget, Instant, Standing, Tally, remaining, standing
+
+HOME, WORK, AFAR = b"home", b"work", b"afar"
+START, NEVER = Instant(10**9, 10**6, "boot"), Instant(10**9, 10**8, "boot")
+sources = st.sampled_from([None, *(b"source %d" % number for number in range(7))])
 
 
-def test_a_burst_is_served_and_no_more() -> None:
+def after(budget: Budget, *failed: bytes | None, now: Instant = START) -> Budget:
+    for place in failed:
+        budget = budget.failed(place, now)
+    return budget
+
+
+def test_who_proved_it_there_before_does_not_wait_for_what_others_do_elsewhere() -> None:
+    budget = after(Budget().proven(HOME), *[AFAR] * (FREE + 1))
+    assert standing(budget.of(AFAR), START) is standing(budget.of(None), START) is Standing.WAITING
+    assert standing(budget.of(WORK), START) is Standing.WAITING
+    assert budget.of(HOME) == Tally()
+
+
+def test_others_do_not_wait_for_what_is_done_there() -> None:
+    budget = after(Budget().proven(HOME), *[HOME] * (FREE + 1))
+    assert standing(budget.of(HOME), START) is Standing.WAITING
+    assert budget.of(AFAR) == Tally(0, None, LIMIT - SHARE)
+
+
+def test_a_proof_where_it_is_familiar_forgives_the_others_nothing() -> None:
+    failed = after(Budget().proven(HOME), HOME, AFAR, AFAR)
+    again = failed.proven(HOME)
+    assert again.of(HOME) == Tally()
+    assert again.of(AFAR) == Tally(2, START, LIMIT - SHARE)
+
+
+@pytest.mark.parametrize("new", [AFAR, None])
+def test_a_proof_from_elsewhere_forgives_those_that_are_not_familiar(new: bytes | None) -> None:
+    budget = after(Budget().proven(HOME), HOME, HOME, AFAR).proven(new)
+    assert budget.of(new).failures == budget.of(WORK).failures == 0
+    assert budget.of(HOME) == Tally(2, START)
+
+
+def test_who_uses_up_a_share_is_one_of_the_others_with_all_of_it() -> None:
+    budget = after(Budget().proven(HOME), AFAR, *[HOME] * (SHARE - 1))
+    assert budget.of(HOME) == Tally(SHARE - 1, START)
+    spent = after(budget, HOME)
+    assert spent == Budget(Tally(SHARE + 1, START))
+    assert spent.of(HOME) == spent.of(AFAR) == Tally(SHARE + 1, START)
+
+
+def test_the_last_four_are_familiar() -> None:
+    names = [b"%d" % number for number in range(FAMILIAR + 1)]
     budget = Budget()
-    assert [budget.take(1, 0.0) for _ in range(BURST + 2)] == [True] * BURST + [False, False]
+    for name in names:
+        budget = budget.proven(name)
+    assert [name for name, _ in budget.familiar] == names[:0:-1]
+    assert [name for name, _ in budget.proven(names[2]).familiar] == [b"2", b"4", b"3", b"1"]
 
 
-def test_what_was_refused_costs_nothing_and_time_pays_back() -> None:
-    budget = Budget()
-    for _ in range(BURST + 100):
-        budget.take(1, 0.0)
-    assert [budget.take(1, 1.0) for _ in range(int(PER_SECOND) + 1)] == [True] * int(PER_SECOND) + [False]
+def test_from_one_source_nothing_changes_by_having_been_there() -> None:
+    """The waits of the design, and a hundred in all."""
+    stranger, known = Budget(), Budget().proven(HOME)
+    for number in range(LIMIT + 5):
+        assert known.of(HOME).failures == stranger.of(HOME).failures == number
+        assert remaining(known.of(HOME), START) == remaining(stranger.of(HOME), START)
+        assert (standing(known.of(HOME), NEVER) is Standing.DISABLED) is (number >= LIMIT)
+        stranger, known = after(stranger, HOME), after(known, HOME)
 
 
-def test_time_never_gives_more_than_a_burst() -> None:
-    budget = Budget()
-    budget.take(1, 0.0)
-    assert [budget.take(1, 1e6) for _ in range(BURST + 1)] == [True] * BURST + [False]
+@given(st.lists(sources, max_size=12), st.lists(sources, min_size=LIMIT, max_size=3 * LIMIT))
+def test_no_more_than_a_hundred_guesses_in_a_row_are_compared(proven: list[bytes | None], guesses: list[bytes]) -> None:
+    """From wherever, with whatever patience."""
+    budget, compared = Budget(), 0
+    for place in proven:
+        budget = budget.proven(place)
+    for place in [*guesses, *[None] * LIMIT]:
+        if standing(budget.of(place), NEVER) is not Standing.DISABLED:
+            budget, compared = budget.failed(place, START), compared + 1
+            assert budget.failures == compared <= LIMIT
+    assert standing(budget.of(None), NEVER) is Standing.DISABLED
 
 
-def test_one_user_spends_nothing_of_another() -> None:
-    budget = Budget()
-    while budget.take(1, 0.0):
-        pass
-    assert budget.take(2, 0.0)
+@given(st.lists(sources.filter(lambda name: name != b"source 0"), max_size=3 * LIMIT))
+def test_whoever_fails_elsewhere_where_it_was_proven_it_is_open(guesses: list[bytes | None]) -> None:
+    budget = after(Budget().proven(b"source 0"), *guesses)
+    assert budget.of(b"source 0") == Tally()
+    forgiven = budget.forgiven()
+    assert forgiven.failures == 0
+    assert [name for name, _ in forgiven.familiar] == [name for name, _ in budget.familiar]
 
 
-def test_a_full_table_refuses_who_is_new_until_somebody_can_be_forgotten() -> None:
-    budget = Budget()
-    assert all(budget.take(uid, 0.0) for uid in range(MOST_USERS))
-    assert not budget.take(MOST_USERS, 0.0)
-    assert budget.take(MOST_USERS, 1 / PER_SECOND)
+@pytest.mark.parametrize(
+    ("rhost", "expected"),
+    [
+        ("", ""),
+        ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::ffff:c000:207", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:DB8:1:2::", "2001:db8:1:2::/64"), ("::1", "::/64"),
+        ("localhost", None),
+        ("host.example.org", None), ("192.0.2", None), ("192.0.2.007", None),
+        ("fe80::1%eth0", None), ("192.0.2.7 ", None), ("192.0.2.7\0", None), ("\u0661.0.0.1", None),
+        ("\ud800", None), ("[::1]", None),
+    ],
+)  # fmt: skip
+def test_an_address_is_a_source_and_a_name_is_none(rhost: str, expected: str | None) -> None:
+    assert source(rhost, 0) == expected
+
+
+def test_only_roots_programs_say_where_somebody_comes_from() -> None:
+    assert source("192.0.2.7", 1000) == ""

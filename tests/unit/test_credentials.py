@@ -115,8 +115,21 @@ def test_the_status_says_what_is_enrolled_and_whether_answers_count(
         "uid": ALICE,
         "name": "alice",
         "factors": {"totp": 2, "recovery": 1},
-        "standing": {"totp": {"state": state, "wait": wait}, "recovery": {"state": "open", "wait": 0}},
+        "standing": {
+            "totp": {"state": state, "wait": wait, "elsewhere": {"state": state, "wait": wait}},
+            "recovery": {"state": "open", "wait": 0, "elsewhere": {"state": "open", "wait": 0}},
+        },
     }
+
+
+def test_the_status_tells_what_others_did_elsewhere(store: SqliteStore) -> None:
+    do(store, Attempt(ALICE, "recovery", Burn(SHEET.id, 3), CLOCK()))
+    for _ in range(FREE + 1):
+        do(store, Attempt(ALICE, "recovery", None, CLOCK(), "192.0.2.7"))
+    (record,) = run(store, credentials.status).records
+    assert record["standing"]["recovery"] == {
+        "state": "open", "wait": 0, "elsewhere": {"state": "waiting", "wait": 30},
+    }  # fmt: skip
 
 
 def test_recovery_says_how_many_are_left(store: SqliteStore) -> None:

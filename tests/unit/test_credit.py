@@ -55,7 +55,7 @@ def test_a_key_that_sshd_has_seen_opens_without_a_word() -> None:
     verdict, world = log_in(answers=[])
     assert verdict == Verdict(Outcome.GRANTED, "proven", "ssh-key", KEY.id, "laptop")
     assert world.told == world.asked == []
-    assert world.operations == [(Attempt(ALICE, "ssh-key", Noted(KEY.id), Clock()()),)]
+    assert world.operations == [(Attempt(ALICE, "ssh-key", Noted(KEY.id), Clock()(), "192.0.2.7"),)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,7 +38,11 @@ SERVICE = {
 }  # fmt: skip
 ACCOUNT = {
     "kind": "account", "uid": 0, "name": "root", "factors": {"totp": 1, "recovery": 1},
-    "standing": {"totp": {"state": "waiting", "wait": 90}, "recovery": {"state": "disabled", "wait": 0}},
+    "standing": {
+        "totp": {"state": "waiting", "wait": 90, "elsewhere": {"state": "open", "wait": 0}},
+        "recovery": {"state": "disabled", "wait": 0, "elsewhere": {"state": "disabled", "wait": 0}},
+        "ticket": {"state": "open", "wait": 0, "elsewhere": {"state": "waiting", "wait": 30}},
+    },
 }  # fmt: skip
 ENROLLED = {"kind": "enrolled", "id": ID, "factor": "totp", "label": "phone"}
 RECOVERY = {"kind": "recovery", "codes": CODES}
@@ -139,6 +143,8 @@ READS = {
         "root (uid 0): 1 totp, 1 recovery",
         "  totp: too many wrong answers; none is accepted for 2 min",
         "  recovery: disabled after too many wrong answers; an administrator can run: pam-mfa unlock root",
+        "  ticket: ready",
+        "  ticket, from where it was not proven lately: too many wrong answers; none is accepted for 30 s",
     ],
     "unlock": ["Unlocked root."],
     "accounts": ["alice (uid 1000)"],
