@@ -14,6 +14,7 @@ from ..structure import field, replace, structure
 from ..throttle import Instant, Standing, Tally, remaining, standing
 
 MAX_TRIES = 3
+SET_BACK = 120  # seconds by which the clock may have been corrected
 SPOKEN: Mapping[str, str] = {TICKET: "one-time code"}  # what users call a factor, where that is not its name
 DEFAULT_RULE, DEFAULT_FIDO2, DEFAULT_SMARTCARD = Rule(), Fido2(), Smartcard()
 
@@ -230,6 +231,7 @@ def settle(
         yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now(), ceremony.place.source))
         return None
     now, source = ceremony.now(), ceremony.place.source
+    yield from _watch_clock(ceremony, factor, now)
     (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now, source))
     ceremony.reason = tried.value
     good = tried is Tried.ACCEPTED or (tried is Tried.TOLERATED and matched is not None and _tolerant(matched[1]))
@@ -245,6 +247,17 @@ def settle(
         return None
     credential = matched[0]
     return Proof(ceremony.session, ceremony.uid, factor, credential.id, credential.label)
+
+
+def _watch_clock(ceremony: Ceremony, factor: str, now: Instant) -> Steps[None]:
+    """Sub-flow: tell an administrator of a clock that was set back: no old code counts again, and no new one either."""
+    latest = max(ceremony.account.of(factor), key=_last_seen, default=None)  # none before it is enrolled in the login
+    if latest is not None and _last_seen(latest) - now.wall > SET_BACK:
+        expect((yield Alert("clock_back", factor, latest.id, latest.label)), Shown)
+
+
+def _last_seen(credential: Credential) -> int:
+    return credential.used or credential.created
 
 
 def _tolerant(use: Use) -> bool:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from doors import DOORS, EngineDoor, LoopDoor, opened
 from flows import ALICE, Clock, code_at, totp, wrong_for
+from machine import wait_for
 from stores import SEALER, discard, enrol, make, raw
 
+from pam_mfa.audit import Fields
+from pam_mfa.factors.base import SET_BACK
 from pam_mfa.outcome import Outcome
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FIRST_WAIT, FREE, LIMIT
@@ -19,6 +22,7 @@ PHONE = totp()
 ACCOUNT = {"uid": ALICE, "name": "alice"}
 DAY, YEAR = 86_400, 365 * 86_400
 OTHER_BOOT = "3f1c9d0e-0000-4000-8000-000000000002"
+ABOUT = ("REASON", "FACTOR", "CREDENTIAL", "LABEL")
 JUMPS = [-YEAR, -DAY, -1, DAY, YEAR, 50 * YEAR]
 
 
@@ -26,11 +30,12 @@ class Watched:
     """alice at one door, with both clocks in the test's hands."""
 
     def __init__(self, door: LoopDoor | EngineDoor, path: str) -> None:
-        self.path, self.clock, self._door = path, Clock(), door
+        self.path, self.clock, self._door, self._logins = path, Clock(), door, 0
         door.ground.now = self.clock
 
     def answered(self, code: str) -> bool:
         """Whether one answer opens; else the login is given up."""
+        self._logins += 1
         one = self._door.call().hello("alice", ALICE).answer(code)
         kind, _ = one.next()
         while kind in (Type.TELL, Type.WARN):
@@ -51,6 +56,15 @@ class Watched:
     def unlock(self) -> dict[str, object]:
         """As root."""
         return self._door.call("manage").request("unlock", ACCOUNT).done
+
+    def alerts(self) -> list[dict[str, str]]:
+        """What administrators were told so far: why, and about what."""
+        wait_for("the records of all logins", lambda: len(self._records("login")) == self._logins)
+        told = self._records("alert")
+        return [{name: fields[f"PAM_MFA_{name}"] for name in ABOUT} for fields in told]
+
+    def _records(self, event: str) -> list[Fields]:
+        return [fields for fields in self._door.shelf.written if fields.get("PAM_MFA_EVENT") == event]
 
     def reboot(self, wall: int) -> None:
         """Begin another boot, with the wall clock as the hardware has it."""
@@ -79,6 +93,23 @@ def test_f19_a_clock_that_is_set_back_brings_no_code_back(alice: Watched) -> Non
     assert not alice.answered(used)
     alice.clock.wall += 30
     assert alice.right()
+
+
+@pytest.mark.parametrize("back", [DAY, YEAR, SET_BACK + 1])
+def test_f19_an_administrator_hears_of_a_clock_that_was_set_back(alice: Watched, back: int) -> None:
+    assert alice.right()
+    assert alice.alerts() == []
+    alice.clock.wall -= back
+    assert not alice.right()
+    assert alice.alerts() == [{"REASON": "clock_back", "FACTOR": "totp", "LABEL": PHONE.label, "CREDENTIAL": PHONE.id}]
+
+
+@pytest.mark.parametrize("step", [-SET_BACK, -1, DAY])
+def test_f19_nobody_is_woken_by_a_clock_that_was_corrected(alice: Watched, step: int) -> None:
+    assert alice.right()
+    alice.clock.wall += step
+    alice.fail(1)
+    assert alice.alerts() == []
 
 
 @pytest.mark.parametrize("jump", JUMPS)
