@@ -16,7 +16,8 @@ from .factors.base import Factor, Place, is_device
 from .origin import UNKNOWN, Facts as Whereabouts, Origin, origin, source, surely_remote
 from .policy import TOTP, Decision, Entry, Facts, Missing, choose, decide, may_use
 from .rules import LocalKey, Rule, Subject
-from .store.base import DECOY_UID, Account, FindAccount
+from .store.base import FindAccount
+from .store.rows import DECOY_UID, Account
 from .structure import replace, structure
 from .throttle import Instant, Standing, Tally, standing
 
@@ -82,7 +83,7 @@ def assess(
     """
     rule, facts = yield from find_rule(request, settings, where)
     uid, user = yield from _subject(request, rule)
-    whence = source(request.rhost, request.peer_uid)
+    whence = source(request.service, request.rhost, request.tty, request.ruser, user, request.peer_uid)
     account: Account = yield from read(FindAccount(DECOY_UID if uid is None else uid, user, whence))
     known = request.uid is not None and uid is not None
     authinfo = request.authinfo if request.peer_uid == 0 else ()
@@ -176,7 +177,6 @@ def place(
         service=request.service,
         user=request.user,
         rhost=request.rhost,
-        source=source(request.rhost, request.peer_uid),
         local=may_use(rule.local_key, where),
         rule=rule,
         fido2=settings.fido2,

@@ -10,8 +10,9 @@ from .enroll import Desk, checked_label, permit, renew_recovery
 from .errors import RefusedError
 from .factors.recovery import SET, remaining
 from .notices import naming
-from .store.base import TICKET, Account, Credential, ListAccounts, Remove, Rename, Unlock
-from .throttle import Tally, remaining as seconds_left, standing
+from .store.base import FindBudgets, ListAccounts, Remove, Rename, Unlock
+from .store.rows import TICKET, Account, Credential
+from .throttle import Budget, Tally, remaining as seconds_left, standing
 
 SHORTEST_PREFIX = 4
 
@@ -73,7 +74,7 @@ def unlock(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         highest = factor.ceiling(credential, now) if factor else None
         if highest is not None and credential.mark > highest:
             capped.append((credential.id, highest))
-    (tallies,) = yield from commit(desk.announced(Unlock(desk.caller.uid, tuple(capped)), "unlocked"))
+    (tallies,) = yield from commit(desk.announced(Unlock(desk.caller.uid, tuple(capped), now.wall), "unlocked"))
     yield from show(kind="unlocked", tallies=tallies, marks=len(capped))
 
 
@@ -83,8 +84,8 @@ def status(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
     counts: dict[str, int] = {}
     for credential in account.credentials:
         counts[credential.factor] = counts.get(credential.factor, 0) + 1
-    away = yield from desk.account(source=None)
-    states = {name: {**_standing(desk, account, name), "elsewhere": _standing(desk, away, name)} for name in counts}
+    budgets: dict[str, Budget] = yield from read(FindBudgets(account.uid))
+    states = {name: _standings(desk, budgets.get(name, Budget())) for name in counts}
     yield from show(kind="account", uid=account.uid, name=desk.caller.user, factors=counts, standing=states)
 
 
@@ -95,8 +96,14 @@ def accounts(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:
         yield from show(kind="account", uid=uid, name=name)
 
 
-def _standing(desk: Desk, account: Account, factor: str) -> dict[str, Any]:
-    tally, now = account.tallies.get(factor, Tally()), desk.now()
+def _standings(desk: Desk, budget: Budget) -> dict[str, Any]:
+    """For whoever comes from anywhere, and for the familiar sources, the latest first."""
+    familiar = [_standing(desk, budget.of(source)) for source, _ in budget.familiar]
+    return {**_standing(desk, budget.of(None)), "familiar": familiar}
+
+
+def _standing(desk: Desk, tally: Tally) -> dict[str, Any]:
+    now = desk.now()
     return {"state": standing(tally, now).value, "wait": seconds_left(tally, now)}
 
 

@@ -14,7 +14,8 @@ from .factors import ssh_key
 from .factors.base import Ceremony, comparable, settle
 from .outcome import Proof
 from .rules import UserVerification
-from .store.base import Credential, Noted
+from .store.base import Noted
+from .store.rows import Credential
 
 if TYPE_CHECKING:
     from .assessment import Request

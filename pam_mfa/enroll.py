@@ -19,9 +19,11 @@ from .factors import enrolled_by_users, methods
 from .factors.base import MAX_TRIES, Ceremony, Enrolment, Factor, Made, Place, is_device
 from .login import prove
 from .notices import naming
+from .origin import HERE
 from .outcome import Proof
 from .rules import FirstFactor, Rule, UserVerification
-from .store.base import TICKET, Account, Announce, Enrol, FindAccount, Notice, Operation
+from .store.base import Announce, Enrol, FindAccount, Operation
+from .store.rows import TICKET, Account, Notice
 from .structure import replace as changed, structure
 from .throttle import Instant
 from .tickets import held, prove_ticket
@@ -78,9 +80,9 @@ class Desk:
     factors: Mapping[str, Factor]
     now: Callable[[], Instant]
 
-    def account(self, source: str | None = "") -> Steps[Account]:
-        """Sub-flow: the account that is managed, as the store knows it; its failures as they count for that source."""
-        account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user, source))
+    def account(self) -> Steps[Account]:
+        """Sub-flow: the account that is managed, as the store knows it; with the failures that count at this host."""
+        account: Account = yield from read(FindAccount(self.caller.uid, self.caller.user, HERE))
         return account
 
     def announced(self, operation: Operation, what: str, about: str = "") -> Announce:

@@ -22,7 +22,7 @@ from .origin import Origin
 from .outcome import PAM_CODE, Outcome
 from .policy import PUBLIC_KEY, Entry, conditions
 from .rules import TERM_KEYS, Rule
-from .store.base import TICKET
+from .store.rows import TICKET
 from .throttle import Standing, Tally, standing
 from .wire import TEXT_LIMITS, Tag
 

@@ -15,7 +15,8 @@ from .enroll import Desk
 from .errors import RefusedError
 from .factors.base import Enrolment
 from .factors.ticket import LABEL
-from .store.base import TICKET, Enrol, Reset
+from .store.base import Enrol, Reset
+from .store.rows import TICKET
 
 MAX_REASON = 200
 

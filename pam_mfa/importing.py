@@ -21,7 +21,8 @@ from .factors.base import other_owner
 from .importers.base import Imported, Pinned, Unusable, check_id, check_rp_id
 from .importers.publickey import NAMES
 from .notices import naming
-from .store.base import Account, Credential, Enrol
+from .store.base import Enrol
+from .store.rows import Account, Credential
 from .structure import structure
 
 MAX_SHEET = 128 * 1024

@@ -20,7 +20,8 @@ from .origin import Facts, surely_remote
 from .outcome import Verdict
 from .policy import PUBLIC_KEY, Decision, Entry
 from .rules import FirstFactor, Rule
-from .store.base import FindLease, Lease, Lend
+from .store.base import FindLease, Lend
+from .store.rows import Lease
 from .structure import replace
 from .throttle import Instant
 

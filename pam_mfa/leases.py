@@ -8,7 +8,8 @@ from typing import Any
 from .conversation import Steps, commit, read, show
 from .credentials import root_only
 from .enroll import Desk
-from .store.base import EndLeases, Lease, ListLeases
+from .store.base import EndLeases, ListLeases
+from .store.rows import Lease
 
 
 def list_leases(desk: Desk, args: Mapping[str, Any]) -> Steps[None]:

@@ -21,7 +21,7 @@ from .factors.base import Ceremony, CodeFactor, DeviceFactor, Factor, Place, is_
 from .outcome import Outcome, Proof, Verdict, grant
 from .policy import ENROLLED, Entry
 from .rules import FirstFactor
-from .store.base import DECOY_UID, Account
+from .store.rows import DECOY_UID, Account
 from .structure import replace
 from .throttle import Instant
 

@@ -11,7 +11,8 @@ from itertools import takewhile
 
 from .conversation import Steps, commit, tell
 from .errors import StoreError
-from .store.base import Account, Heard, Notice
+from .store.base import Heard
+from .store.rows import Account, Notice
 from .throttle import Instant
 
 WORDS = {

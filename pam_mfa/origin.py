@@ -8,13 +8,17 @@ only ever makes a session remote, whatever it says, and nothing that the user ca
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from enum import Enum
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from .structure import structure
 
 VIRTUAL_CONSOLE = re.compile(r"(?:/dev/)?tty(?:[1-9]|[1-5][0-9]|6[0-3])", re.ASCII)
-MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
+HERE = ""
+# IPv4 in IPv6: RFC 4291 section 2.5.5.2 and RFC 6052 section 2.1; RFC 8215.
+IPV4_WITHIN = bytes(10) + b"\xff\xff", b"\x00\x64\xff\x9b" + bytes(8)
+TRANSLATED = b"\x00\x64\xff\x9b\x00\x01"
 DISPLAY = re.compile(r":[0-9]{1,5}(?:\.[0-9]{1,2})?", re.ASCII)
 
 
@@ -91,25 +95,40 @@ def surely_remote(service: str, rhost: str, tty: str) -> bool:
     return service == "sshd" or tty == "ssh" or rhost != ""
 
 
-def source(rhost: str, peer_uid: int) -> str | None:
+def source(service: str, rhost: str, tty: str, ruser: str, user: str, peer_uid: int) -> str | None:
     """Where answers come from, as far as failures are counted for it alone (throttle.Budget).
 
-    Returns: an IPv4 address; the first 64 bits of an IPv6 one, since whoever has a network has all of it; "" for this
-        host; None for what names no single place: a name is whatever somebody's DNS says.
+    Args:
+        service, rhost, tty, ruser: the PAM items, "" where unset.
+        user: whose factor is asked for.
+        peer_uid: of the process that asks, as the kernel says. Anybody but root asks here, whatever it says.
+
+    Returns: an IPv4 address; the first 64 bits of an IPv6 one, since whoever has a network has all of it; HERE for
+        users at their own terminals on this host; who else calls here (su); None for what is no single place: names,
+        since a name is whatever somebody's DNS says, and programs that name neither an address nor a terminal.
     """
-    if not rhost or peer_uid != 0:
-        return ""
-    try:
+    if peer_uid != 0:
+        return HERE
+    if rhost:
+        return _network(rhost)
+    if ruser not in ("", user):
+        return f"~{ruser}"
+    if ruser or VIRTUAL_CONSOLE.fullmatch(tty) or DISPLAY.fullmatch(tty) or service == "polkit-1":
+        return HERE
+    return None
+
+
+def _network(rhost: str) -> str | None:
+    with suppress(OSError, ValueError):
         return inet_ntop(AF_INET, inet_pton(AF_INET, rhost))
-    except (OSError, ValueError):
-        pass
-    try:
+    with suppress(OSError, ValueError):
         packed = inet_pton(AF_INET6, rhost)
-    except (OSError, ValueError):
-        return None
-    if packed.startswith(MAPPED):
-        return inet_ntop(AF_INET, packed[len(MAPPED) :])
-    return f"{inet_ntop(AF_INET6, packed[:8] + bytes(8))}/64"
+        if packed.startswith(IPV4_WITHIN):
+            return inet_ntop(AF_INET, packed[-4:])
+        if packed.startswith(TRANSLATED) or (packed.startswith(bytes(8)) and rhost != "::1"):
+            return None  # all of IPv4 is in there somehow
+        return f"{inet_ntop(AF_INET6, packed[:8] + bytes(8))}/64"
+    return None
 
 
 def _local(yes: bool) -> Origin:

@@ -13,7 +13,8 @@ from .factors.base import Ceremony, Enrolment, Factor, Made, settle
 from .notices import naming
 from .outcome import Proof
 from .policy import TOTP, Decision
-from .store.base import TICKET, Advance, Announce, Enrol, Grace, Notice
+from .store.base import Advance, Announce, Enrol, Grace
+from .store.rows import TICKET, Notice
 from .structure import replace
 from .tickets import prove_ticket
 

@@ -19,6 +19,7 @@ LONGEST_WAIT = 3600
 LIMIT = 100
 FAMILIAR = 4  # sources of an account that have a share of their own
 SHARE = 10
+FORGOTTEN = 30 * 24 * 3600  # seconds after which what others did elsewhere ends with a proof from anywhere
 
 
 @structure
@@ -38,22 +39,31 @@ class Instant:
 
 @structure
 class Tally:
-    """Consecutive failures with one factor that count for whoever answers.
+    """Failures with one factor since it was last proven, as they count for whoever answers.
 
     Args:
         failures: how many.
         last: when the last one was.
         limit: at how many nothing is compared any more.
+        beyond: those of all other sources, that count as well once a familiar one has used up its share.
     """
 
     failures: int = 0
     last: Instant | None = None
     limit: int = LIMIT
+    beyond: int = 0
+
+    def failed(self, now: Instant) -> Tally:
+        """After a wrong answer."""
+        failures = self.failures + 1
+        if failures < SHARE:
+            return Tally(failures, now, self.limit, self.beyond)
+        return Tally(failures + self.beyond, now, self.limit)
 
 
 @structure
 class Budget:
-    """All failures of one account with one factor; no more than LIMIT are ever compared in a row.
+    """All failures of one account with one factor; between two proofs no more than LIMIT are ever compared.
 
     Args:
         others: of all sources that are not familiar, together.
@@ -71,30 +81,51 @@ class Budget:
 
     def of(self, source: bytes | None) -> Tally:
         """What counts for an answer from there; None is never familiar."""
+        limit = LIMIT - SHARE * len(self.familiar)
         for known, tally in self.familiar:
             if known == source:
-                return tally
-        return Tally(self.others.failures, self.others.last, LIMIT - SHARE * len(self.familiar))
+                return Tally(tally.failures, tally.last, limit + SHARE, self.others.failures)
+        return Tally(self.others.failures, self.others.last, limit)
 
     def failed(self, source: bytes | None, now: Instant) -> Budget:
         """After a wrong answer."""
-        own = dict(self.familiar).get(source) if source is not None else None
-        if own is not None and own.failures + 1 < SHARE:
-            counted = Tally(own.failures + 1, now)
-            return Budget(self.others, tuple((s, counted if s == source else t) for s, t in self.familiar))
-        more = 1 + (own.failures if own is not None else 0)
-        return Budget(Tally(self.others.failures + more, now), self._without(source))
+        counted = self.of(source).failed(now)
+        tally = Tally(counted.failures, now)
+        if self._knows(source) and counted.failures < SHARE:
+            return Budget(
+                self.others, tuple((known, tally if known == source else old) for known, old in self.familiar)
+            )
+        return Budget(tally, self._without(source))
 
-    def proven(self, source: bytes | None) -> Budget:
-        """After a right one. Who proves it where the account was proven before forgives nothing to the others."""
-        rest = self._without(source)
-        others = self.others if len(rest) < len(self.familiar) else Tally()
+    def proven(self, source: bytes | None, now: Instant) -> Budget:
+        """After a right one.
+
+        Who proves it where the account was proven before forgives nothing to the others, unless they stopped long ago.
+        """
+        last = self.others.last
+        stopped = last is not None and elapsed(last, now) >= FORGOTTEN
+        others = self.others if self._knows(source) and not stopped else Tally()
         own = () if source is None else ((source, Tally()),)
-        return Budget(others, (*own, *rest)[:FAMILIAR])
+        return Budget(others, (*own, *self._without(source))[:FAMILIAR])
+
+    def met(self, source: bytes | None) -> Budget:
+        """After a right one with another factor: familiar here, too, where that gives nobody more guesses."""
+        if source is None or self._knows(source):
+            return self
+        kept, gone = self.familiar[: FAMILIAR - 1], self.familiar[FAMILIAR - 1 :]
+        others = self.others
+        for _, tally in gone:
+            others = Tally(others.failures + tally.failures, others.last or tally.last)
+        if others.failures > LIMIT - SHARE * (len(kept) + 1):
+            return self
+        return Budget(others, ((source, Tally()), *kept))
 
     def forgiven(self) -> Budget:
-        """Without any failure."""
+        """Without any failure; what is familiar stays."""
         return Budget(familiar=tuple((source, Tally()) for source, _ in self.familiar))
+
+    def _knows(self, source: bytes | None) -> bool:
+        return any(known == source for known, _ in self.familiar)
 
     def _without(self, source: bytes | None) -> tuple[tuple[bytes, Tally], ...]:
         return tuple((known, tally) for known, tally in self.familiar if known != source)

@@ -10,7 +10,7 @@ from .factors import code
 from .factors.base import Ceremony, CodeFactor, Factor
 from .factors.ticket import Ticket, usable
 from .outcome import Proof
-from .store.base import TICKET, Account
+from .store.rows import TICKET, Account
 from .throttle import Instant
 
 

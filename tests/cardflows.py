@@ -17,7 +17,7 @@ from pam_mfa.factors.base import Ceremony, Place
 from pam_mfa.factors.piv import KEY, Material, pinned
 from pam_mfa.login import prove
 from pam_mfa.outcome import Proof
-from pam_mfa.store.base import Account, Credential
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.structure import replace
 from pam_mfa.verify.authorities import Authorities
 from pam_mfa.verify.base import Check

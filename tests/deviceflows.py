@@ -21,7 +21,8 @@ from pam_mfa.conversation import (
 )
 from pam_mfa.factors.base import Ceremony, Enrolment, Factor, Made, comparable, settle
 from pam_mfa.outcome import Proof
-from pam_mfa.store.base import Advance, Credential
+from pam_mfa.store.base import Advance
+from pam_mfa.store.rows import Credential
 from pam_mfa.throttle import Instant
 
 

@@ -17,7 +17,8 @@ from softkey import SoftKey, once
 from pam_mfa.conversation import DeviceReply, Expired
 from pam_mfa.devices.base import Asserted, Scheme, Signed, Slot, Transport
 from pam_mfa.factors.base import Enrolment, Made
-from pam_mfa.store.base import Credential, Enrol
+from pam_mfa.store.base import Enrol
+from pam_mfa.store.rows import Credential
 
 Given = Mapping[str, Any]  # what flows.World is told of the user: answers typed, events of a device
 FOREIGN = [

@@ -43,20 +43,16 @@ from pam_mfa.factors import registry
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.origin import UNKNOWN
 from pam_mfa.store.base import (
-    DECOY_UID,
-    Account,
     Announce,
     Attempt,
     Burn,
     Count,
-    Credential,
     Enrol,
     FindAccount,
     FindLease,
     FindOwners,
     Grace,
     Heard,
-    Lease,
     Lend,
     Noted,
     Operation,
@@ -65,6 +61,7 @@ from pam_mfa.store.base import (
     Tried,
     Use,
 )
+from pam_mfa.store.rows import DECOY_UID, Account, Credential, Lease
 from pam_mfa.structure import replace
 from pam_mfa.throttle import Instant, Standing, Tally, standing
 
@@ -148,6 +145,7 @@ class Memory:
         self.broken = broken
         self.graced = Counter[int]()
         self.attempts: list[Attempt] = []
+        self.source: str | None = None
 
     def read(self, query: Query) -> Any:
         if self.broken:
@@ -160,7 +158,8 @@ class Memory:
             return self.lent and Lease("sudo", "tty1", "alice", self.lent, self.lent + 600, query.boot_id)
         assert isinstance(query, FindAccount)
         account = self.accounts.get(query.uid, Account(query.uid, query.user))
-        account = replace(account, graced=self.graced[query.uid])
+        account = replace(account, graced=self.graced[query.uid], source=query.source)
+        self.source = query.source
         if account.user != query.user:
             raise NameMismatch(f"uid {query.uid} is stored under another name")
         return account
@@ -198,6 +197,7 @@ class Memory:
             return True
         assert isinstance(op, Attempt)
         self.attempts.append(op)
+        assert op.source == self.source  # what was read is what is counted
         if op.uid == DECOY_UID:
             return Tried.WRONG
         account = self.accounts.get(op.uid)

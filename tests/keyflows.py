@@ -16,7 +16,7 @@ from pam_mfa.factors.fido2 import Material
 from pam_mfa.login import prove
 from pam_mfa.outcome import Proof
 from pam_mfa.rules import Rule, UserVerification
-from pam_mfa.store.base import Account, Credential
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.structure import replace
 
 RP = "example.org"

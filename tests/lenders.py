@@ -16,10 +16,8 @@ from pam_mfa.login import login
 from pam_mfa.origin import Facts
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import Match, Rule
-from pam_mfa.store.base import (
-    Lease,
-    ListLeases,
-)
+from pam_mfa.store.base import ListLeases
+from pam_mfa.store.rows import Lease
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 

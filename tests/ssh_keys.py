@@ -11,7 +11,7 @@ from key_files import ED, POINT, text
 
 from pam_mfa.factors.ssh_key import Material
 from pam_mfa.factors.ssh_public import ECDSA, ED25519
-from pam_mfa.store.base import Credential
+from pam_mfa.store.rows import Credential
 
 KINDS = (ED25519, ECDSA)
 

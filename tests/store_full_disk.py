@@ -18,7 +18,8 @@ from typing import Any
 from stores import SEALER, credential, discard, do, enrol, later, make
 
 from pam_mfa.errors import StoreError
-from pam_mfa.store.base import DECOY_UID, Advance, Attempt, Enrol, FindAccount
+from pam_mfa.store.base import Advance, Attempt, Enrol, FindAccount
+from pam_mfa.store.rows import DECOY_UID
 from pam_mfa.store.sqlite import SqliteStore
 
 PEOPLE = range(1000, 1200)

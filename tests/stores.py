@@ -14,7 +14,8 @@ from typing import Any
 
 from pam_mfa.errors import StoreError
 from pam_mfa.store import sqlite
-from pam_mfa.store.base import Attempt, Credential, Enrol, FindAccount, Operation, Query, Store
+from pam_mfa.store.base import Attempt, Enrol, FindAccount, Operation, Query, Store
+from pam_mfa.store.rows import Credential
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_file import SCHEMA

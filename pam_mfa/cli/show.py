@@ -202,9 +202,10 @@ def account(record: Record) -> None:
     line(f"{record['name']} (uid {record['uid']}): {factors or 'nothing enrolled'}")
     for name, standing in record["standing"].items():
         line(f"{name}: {_standing(standing, record['name'])}", indent=2)
-        away = standing["elsewhere"]
-        if away["state"] not in ("open", standing["state"]):
-            line(f"{name}, from where it was not proven lately: {_standing(away, record['name'])}", indent=2)
+        familiar = standing.get("familiar", [])  # unless a service of before still runs
+        ready = sum(each["state"] == "open" for each in familiar)
+        if familiar and (standing["state"] != "open" or ready < len(familiar)):
+            line(f"{name}, where it was proven lately: ready at {ready} of {len(familiar)} places", indent=2)
 
 
 def _standing(standing: Record, user: object) -> str:

@@ -9,9 +9,10 @@ from ..config import Fido2, Smartcard
 from ..conversation import Alert, Shown, Steps, commit, expect, read
 from ..outcome import Proof
 from ..rules import FirstFactor, Rule
-from ..store.base import DECOY_UID, TICKET, Account, Attempt, Count, Credential, FindOwners, Tried, Use
+from ..store.base import Attempt, Count, FindOwners, Tried, Use
+from ..store.rows import DECOY_UID, TICKET, Account, Credential
 from ..structure import field, replace, structure
-from ..throttle import Instant, Standing, Tally, remaining, standing
+from ..throttle import LIMIT, Instant, Standing, Tally, remaining, standing
 
 MAX_TRIES = 3
 SET_BACK = 120  # seconds by which the clock may have been corrected
@@ -26,7 +27,6 @@ class Place:
     Args:
         host: this host's name.
         service, user, rhost: the PAM items, "" where unset.
-        source: where answers come from, as failures are counted (origin.source).
         local: whether this host's own devices may be asked (origin.py, and the rule's local_key).
         rule: of the PAM service.
         fido2, smartcard: what holds for security keys and for smartcards in all services.
@@ -36,7 +36,6 @@ class Place:
     service: str = ""
     user: str = ""
     rhost: str = ""
-    source: str | None = ""
     local: bool = False
     rule: Rule = DEFAULT_RULE
     fido2: Fido2 = DEFAULT_FIDO2
@@ -70,6 +69,7 @@ class Ceremony:
         undecided: why nobody could say whether a credential is good, "" where that was not met.
         caveat: what was let pass of the proof, as the settings say, for the audit record; "" where nothing was.
         place: where; by default somewhere without devices.
+        clock_told: whether an administrator was told of a clock that was set back.
         otherwise: takes a typed answer that has no factor's form; None: nobody does.
     """
 
@@ -82,6 +82,7 @@ class Ceremony:
     undecided: str = ""
     caveat: str = ""
     place: Place = NOWHERE
+    clock_told: bool = False
     otherwise: Callable[[Ceremony, str], Steps[Proof | None]] | None = None
 
 
@@ -208,7 +209,8 @@ def waits(ceremony: Ceremony, factors: Iterable[str]) -> str:
         if standing(tally, now) is Standing.WAITING:
             told.append(f"{spoken} counts again in {duration(remaining(tally, now))}")
         elif standing(tally, now) is Standing.DISABLED:
-            told.append(f"{spoken} is locked until an administrator unlocks it")
+            where = "here " if tally.limit < LIMIT else ""  # not where it was proven lately
+            told.append(f"{spoken} is locked {where}until an administrator unlocks it")
     return f"Too many wrong answers: {', '.join(told)}. " if told else ""
 
 
@@ -227,37 +229,45 @@ def settle(
             decoy instead, so that it costs the same and tells nothing.
         matched: the credential that the answer fits and what it uses up; None for a wrong answer.
     """
+    source = ceremony.account.source
     if not compared or ceremony.uid is None:
-        yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now(), ceremony.place.source))
+        yield from commit(Attempt(DECOY_UID, factor, None, ceremony.now(), source))
         return None
-    now, source = ceremony.now(), ceremony.place.source
+    now = ceremony.now()
     yield from _watch_clock(ceremony, factor, now)
     (tried,) = yield from commit(Attempt(ceremony.uid, factor, matched[1] if matched else None, now, source))
     ceremony.reason = tried.value
-    good = tried is Tried.ACCEPTED or (tried is Tried.TOLERATED and matched is not None and _tolerant(matched[1]))
     if matched and tried in (Tried.CLONE, Tried.TOLERATED):
         expect((yield Alert(Tried.CLONE.value, factor, matched[0].id, matched[0].label)), Shown)
-    if tried in (Tried.WRONG, Tried.REPLAYED, Tried.CLONE):
-        tally = _tally(ceremony, factor)
-        counted = replace(tally, failures=tally.failures + 1, last=now)
-        ceremony.account = replace(ceremony.account, tallies={**ceremony.account.tallies, factor: counted})
-    elif not good:  # another session spent the account's answers meanwhile
-        yield from commit(Attempt(DECOY_UID, factor, None, now, source))
+    good = tried is Tried.ACCEPTED or (tried is Tried.TOLERATED and matched is not None and _tolerant(matched[1]))
+    if not good:
+        yield from _count_refusal(ceremony, factor, tried, now)
     if not good or matched is None:
         return None
     credential = matched[0]
     return Proof(ceremony.session, ceremony.uid, factor, credential.id, credential.label)
 
 
+def _count_refusal(ceremony: Ceremony, factor: str, tried: Tried, now: Instant) -> Steps[None]:
+    """Sub-flow: what the ceremony knows of the account is what the store knows after that answer."""
+    account = ceremony.account
+    if tried in (Tried.WRONG, Tried.REPLAYED, Tried.CLONE):
+        counted = _tally(ceremony, factor).failed(now)
+        ceremony.account = replace(account, tallies={**account.tallies, factor: counted})
+    else:  # another session spent the account's answers meanwhile
+        yield from commit(Attempt(DECOY_UID, factor, None, now, account.source))
+
+
 def _watch_clock(ceremony: Ceremony, factor: str, now: Instant) -> Steps[None]:
     """Sub-flow: tell an administrator of a clock that was set back: no old code counts again, and no new one either."""
-    latest = max(ceremony.account.of(factor), key=_last_seen, default=None)  # none before it is enrolled in the login
-    if latest is not None and _last_seen(latest) - now.wall > SET_BACK:
+    latest = max(ceremony.account.of(factor), key=_last_used, default=None)  # none before it is enrolled in the login
+    if latest is not None and _last_used(latest) - now.wall > SET_BACK and not ceremony.clock_told:
+        ceremony.clock_told = True
         expect((yield Alert("clock_back", factor, latest.id, latest.label)), Shown)
 
 
-def _last_seen(credential: Credential) -> int:
-    return credential.used or credential.created
+def _last_used(credential: Credential) -> int:
+    return credential.used or 0
 
 
 def _tolerant(use: Use) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..conversation import Steps, hang_up, warn
 from ..devices.base import Carries, Certified, Sign, Signed, Slot
 from ..outcome import Proof
-from ..store.base import Credential, Noted
+from ..store.base import Noted
+from ..store.rows import Credential
 from .assertion import Unproven, demand
 from .base import Ceremony, comparable, settle, waits
 from .card_dialogue import LAST_TRY, NOT_ACCEPTED, Dialogue, Rejected

@@ -24,7 +24,8 @@ from ..devices.base import (
 )
 from ..errors import RefusedError
 from ..outcome import Proof
-from ..store.base import Count, Credential
+from ..store.base import Count
+from ..store.rows import Credential
 from ..structure import replace, structure
 from .assertion import ALGORITHMS, Attested, Head, Unproven, demand, public_key, read_assertion, read_attested
 from .base import Ceremony, Enrolment, Made, Place, comparable, other_owner, settle, waits

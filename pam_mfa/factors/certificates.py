@@ -8,7 +8,7 @@ from ..config import Revocation, Smartcard, Trust
 from ..conversation import CheckPath, PathChecked, Steps, expect
 from ..devices.base import Certified, Slot
 from ..errors import LookupFailed
-from ..store.base import Credential
+from ..store.rows import Credential
 from ..structure import structure
 from ..verify import base as path
 from .assertion import demand

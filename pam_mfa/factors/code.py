@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..conversation import Steps, ask, tell
 from ..outcome import Proof
-from ..store.base import Credential, Use
+from ..store.base import Use
+from ..store.rows import Credential
 from .base import Ceremony, CodeFactor, comparable, settle, waits
 
 PROMPT = "Verification code: "

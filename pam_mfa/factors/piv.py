@@ -14,7 +14,7 @@ from typing import Any
 
 from ..conversation import Steps
 from ..outcome import Proof
-from ..store.base import Credential
+from ..store.rows import Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import Ceremony, Enrolment, Made

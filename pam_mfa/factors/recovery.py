@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..conversation import Steps
-from ..store.base import DECOY_UID, Burn, Credential, Use
+from ..store.base import Burn, Use
+from ..store.rows import DECOY_UID, Credential
 from ..throttle import Instant
 from .base import Enrolment, Made
 

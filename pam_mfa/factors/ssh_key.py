@@ -12,7 +12,7 @@ from typing import Any
 
 from ..conversation import Steps
 from ..errors import RefusedError
-from ..store.base import Credential
+from ..store.rows import Credential
 from ..structure import field, replace, structure
 from ..throttle import Instant
 from .base import Enrolment, Made, other_owner

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..conversation import Steps
 from ..errors import RefusedError
-from ..store.base import DECOY_UID, TICKET, Burn, Credential
+from ..store.base import Burn
+from ..store.rows import DECOY_UID, TICKET, Credential
 from ..throttle import Instant
 from .base import SPOKEN, Enrolment, Made
 from .recovery import ALPHABET, MAC_BYTES, fold, grouped

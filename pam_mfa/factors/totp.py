@@ -15,7 +15,8 @@ from typing import Any
 
 from ..conversation import Steps, ask, show
 from ..errors import RefusedError
-from ..store.base import DECOY_UID, Advance, Credential
+from ..store.base import Advance
+from ..store.rows import DECOY_UID, Credential
 from ..structure import field, structure
 from ..throttle import Instant
 from .base import MAX_TRIES, Enrolment, Made

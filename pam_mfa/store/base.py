@@ -15,115 +15,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Protocol
 
-from ..structure import field, structure
-from ..throttle import Instant, Tally
-
-# The account that answers of unknown and unenrolled users are counted against, so that refusing them
-# costs what refusing an enrolled user costs. Its failures never lock anything.
-DECOY_UID = 0xFFFF_FFFF
-TICKET = "ticket"  # the factor of what root gives out: whoever has nothing else has enrolled nothing
-
-
-@structure
-class Credential:
-    """One enrolled thing.
-
-    Args:
-        id: 32 lower-case hex digits, random; of a key or card made from what tells it from others, so that a second
-            owner is found.
-        uid, user: its owner.
-        factor: name of the factor in the registry.
-        label: the name its user gave it; the only text that may change.
-        material: what the factor needs to verify it, in the factor's own encoding; secret.
-        mark: the highest time step, the bits of the used recovery codes, the sign count.
-        created, used: integer seconds since the epoch, UTC; used is None before the first use.
-        suspect: its sign count fell back once, so there may be a copy of it; refused, unless the settings tolerate
-            that, until an administrator unlocks it.
-    """
-
-    id: str
-    uid: int
-    user: str
-    factor: str
-    label: str
-    material: bytes = field(repr=False)
-    mark: int = 0
-    created: int = 0
-    used: int | None = None
-    suspect: bool = False
-
-
-@structure
-class Notice:
-    """A change of what an account has, for its user to hear of at the next login.
-
-    Args:
-        uid, user: whose account.
-        what: one word of notices.WORDS; "" where the store's words are damaged, and nothing else is known.
-        about: which credential, in words; "" where it is about none.
-        by_root: root did it, not the user.
-        at: integer seconds since the epoch, UTC.
-    """
-
-    uid: int
-    user: str
-    what: str
-    about: str
-    by_root: bool
-    at: int
-
-
-@structure
-class Account:
-    """Everything a login needs to know of one account. `credentials` is empty where nobody is enrolled.
-
-    Args:
-        tallies: by factor, what counts for answers from where the query says.
-        graced: how often it was let in without a credential (Grace); where the store's number is damaged, more often
-            than any rule allows.
-        notices: what its user has not heard of yet, oldest first.
-        earlier: how many notices came before these and are forgotten.
-        heard: the number of the last notice before all of these; the others follow it one by one.
-    """
-
-    uid: int
-    user: str
-    credentials: tuple[Credential, ...] = ()
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    graced: int = 0
-    notices: tuple[Notice, ...] = ()
-    earlier: int = 0
-    heard: int = 0
-
-    @property
-    def enrolled(self) -> bool:
-        """Whether its user has enrolled anything."""
-        return any(c.factor != TICKET for c in self.credentials)
-
-    def of(self, factor: str) -> tuple[Credential, ...]:
-        """The credentials of one factor, oldest first."""
-        return tuple(c for c in self.credentials if c.factor == factor)
-
-
-@structure
-class Lease:
-    """That a proof also holds for further logins.
-
-    Args:
-        service, place, user: for which: kind of service, terminal or address, and the account that is entered.
-        began, ends: seconds since the boot of that time (CLOCK_BOOTTIME).
-        boot_id: which boot that was.
-    """
-
-    service: str
-    place: str
-    user: str
-    began: int
-    ends: int
-    boot_id: str
-
-
-# ---------------------------------------------------------------------------------------------- queries
+from ..structure import structure
+from ..throttle import Instant
+from .rows import Credential, Lease, Notice
 
 
 @structure
@@ -131,12 +25,20 @@ class FindAccount:
     """-> Account. Raises NameMismatch where the uid is stored under another name.
 
     Args:
-        source: where its answers come from, as in Attempt.
+        source: where its answers come from: an address or network, somebody on this host, "" for its user on this
+            host; None for nowhere in particular.
     """
 
     uid: int
     user: str
-    source: str | None = ""
+    source: str | None = None
+
+
+@structure
+class FindBudgets:
+    """-> dict of throttle.Budget, by factor: what is counted of an account, wherever it comes from."""
+
+    uid: int
 
 
 @structure
@@ -176,9 +78,6 @@ class ListLeases:
     """-> tuple of Lease, by its begin: all of an account, also those whose time is over."""
 
     uid: int
-
-
-# ------------------------------------------------------------------------------------------- operations
 
 
 @structure
@@ -227,22 +126,22 @@ Use = Advance | Burn | Count | Noted
 class Attempt:
     """-> Tried. One answer, counted before it is believed.
 
-    Where the tally lets the account answer at `at`: the failure is counted, then, if there is a `use`, the
-    use is made and the count is reset; a use that cannot be made (REPLAYED, CLONE, GONE) stays counted. Otherwise
-    nothing changes, also where there is no tally because the account went (GONE).
+    Where what counts for the source lets the account answer at `at`: the failure is counted, then, if there is a `use`,
+    the use is made and the source's count is reset (throttle.Budget); a use that cannot be made (REPLAYED, CLONE, GONE)
+    stays counted. Otherwise nothing changes, also where there is no tally because the account went (GONE).
 
     Args:
         uid: the account, or DECOY_UID.
         factor: whose tally counts.
         use: what the right answer uses up; None for a wrong answer.
-        source: where the answer comes from: an address or network, "" for this host, None for nowhere in particular.
+        source: where the answer comes from, as in FindAccount.
     """
 
     uid: int
     factor: str
     use: Use | None
     at: Instant
-    source: str | None = ""
+    source: str | None = None
 
 
 class Tried(Enum):
@@ -298,14 +197,16 @@ class Remove:
 
 @structure
 class Unlock:
-    """-> int: how many tallies were reset. Marks of `capped` above their number come down to it, suspicions end.
+    """-> int: how many tallies were reset; familiar sources stay. Suspicions end.
 
     Args:
         capped: (credential id, highest mark it may keep): a time step from a clock that ran ahead.
+        now: seconds since the epoch; no credential was used later. None: whenever they were.
     """
 
     uid: int
     capped: tuple[tuple[str, int], ...] = ()
+    now: int | None = None
 
 
 @structure
@@ -313,7 +214,7 @@ class Lend:
     """-> bool. Give a lease, unless the credential that was proven is gone; one of the same binding is replaced.
 
     An account has at most 16: those of its own whose time is over go, then the oldest. All of them go with any
-    credential of the account, with the failure after which it has to wait, and with Unlock.
+    credential of the account, with a failure from anywhere after which there is a wait, and with Unlock.
 
     Args:
         uid, factor, credential: what was proven.
@@ -388,7 +289,7 @@ class KeepConfig:
     text: str
 
 
-Query = FindAccount | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
+Query = FindAccount | FindBudgets | ListAccounts | FindOwners | KeptConfig | FindLease | ListLeases
 Change = Enrol | Rename | Remove | Unlock | Reset | Announce | Heard
 Operation = Attempt | Change | Grace | KeepConfig | Lend | EndLeases
 MAX_NOTICES = 8

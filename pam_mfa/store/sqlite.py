@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import StoreError
-from .base import DECOY_UID, Attempt, Operation, Query
+from .base import Attempt, Operation, Query
+from .rows import DECOY_UID
 from .seal import Sealer
 from .sqlite_file import (
     PAGE_BYTES,

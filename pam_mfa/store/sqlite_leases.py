@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import sqlite_rows
-from .base import EndLeases, FindLease, Lease, Lend, ListLeases, Operation, Query
+from .base import EndLeases, FindLease, Lend, ListLeases, Operation, Query
 from .numbers import narrow, wide
+from .rows import Lease
 from .seal import Sealer, bind
 from .sqlite_rows import end_leases
 

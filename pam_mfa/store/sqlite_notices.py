@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 
 from ..errors import StoreCorrupt
-from .base import MAX_NOTICES, Heard, Notice
+from .base import MAX_NOTICES, Heard
+from .rows import Notice
 from .seal import Sealer
 
 _ZERO = 1 << 62  # eight bytes from the start: a login that counts lengthens no row

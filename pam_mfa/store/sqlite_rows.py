@@ -11,19 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ChangedMeanwhile, NameMismatch, StoreCorrupt, StoreError
-from ..throttle import Standing, standing
+from ..throttle import Budget, Standing, standing
 from .base import (
-    DECOY_UID,
-    TICKET,
-    Account,
     Advance,
     Announce,
     Attempt,
     Burn,
     Count,
-    Credential,
     Enrol,
     FindAccount,
+    FindBudgets,
     FindOwners,
     Grace,
     Heard,
@@ -41,9 +38,10 @@ from .base import (
     Use,
 )
 from .numbers import WIDE, narrow, wide
+from .rows import DECOY_UID, TICKET, Account, Credential
 from .seal import Sealer
 from .sqlite_notices import add_notice, find_notices, forget_notices, hear
-from .sqlite_tallies import add_tally, find_budget, forgive, keep_budget, tag_of, tallies_of
+from .sqlite_tallies import add_tally, budgets, find_budget, forgive, keep_budget, meet, tag_of, tallies_of
 
 _ALL = WIDE - 1
 
@@ -63,7 +61,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if holder is None:
         if rows or (tallies and uid != DECOY_UID):
             raise StoreCorrupt(f"uid {uid} has lost its account row")
-        return Account(uid, query.user, (), {}, used, *news)
+        return Account(uid, query.user, (), {}, used, *news, query.source)
     if holder[0] != query.user:
         raise NameMismatch(f"uid {uid} is stored under another name")
     _check_account(sealer, uid, holder, [row[0] for row in rows])
@@ -71,7 +69,7 @@ def find_account(db: sqlite3.Connection, sealer: Sealer, query: FindAccount) -> 
     if any(credential.factor not in tallies for credential in credentials):
         raise StoreCorrupt(f"uid {uid} has lost a tally")
     credentials.sort(key=lambda credential: (credential.created, credential.id))
-    return Account(uid, query.user, tuple(credentials), tallies, used, *news)
+    return Account(uid, query.user, tuple(credentials), tallies, used, *news, query.source)
 
 
 def _graced(db: sqlite3.Connection, uid: int) -> int:
@@ -92,6 +90,11 @@ def _credential(sealer: Sealer, uid: int, user: str, row: tuple[Any, ...]) -> Cr
     return Credential(
         id_, uid, user, factor, label, material, narrow(mark), created, narrow(used) or None, suspect == 1
     )
+
+
+def find_budgets(db: sqlite3.Connection, sealer: Sealer, query: FindBudgets) -> dict[str, Budget]:
+    """What is counted of an account."""
+    return budgets(db, query.uid)
 
 
 def list_accounts(db: sqlite3.Connection, sealer: Sealer, query: ListAccounts) -> tuple[tuple[int, str], ...]:
@@ -165,8 +168,10 @@ def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
         return Tried.DISABLED if allowed is Standing.DISABLED else Tried.WAITING
     tried = Tried.WRONG if op.use is None else _use(db, op, op.use)
     good = tried in (Tried.ACCEPTED, Tried.TOLERATED)
-    counted = budget.proven(source) if good else budget.failed(source, op.at)
+    counted = budget.proven(source, op.at) if good else budget.failed(source, op.at)
     keep_budget(db, op.uid, op.factor, counted)
+    if good:
+        meet(db, op.uid, op.factor, source)
     if tried is Tried.CLONE or standing(counted.of(source), op.at) is not Standing.OPEN:
         end_leases(db, op.uid)
     return tried
@@ -264,6 +269,8 @@ def unlock(db: sqlite3.Connection, sealer: Sealer, op: Unlock) -> int:
     """Forget an account's failures and suspicions, and bring marks down that a wrong clock drove up."""
     reset = forgive(db, op.uid)
     db.execute("UPDATE credential SET suspect = 0 WHERE uid = ? AND suspect", (op.uid,))
+    if op.now is not None:
+        db.execute("UPDATE credential SET used = ? WHERE uid = ? AND used > ?", (wide(op.now), op.uid, wide(op.now)))
     end_leases(db, op.uid)
     for credential, highest in op.capped:
         db.execute(
@@ -314,6 +321,7 @@ def keep_config(db: sqlite3.Connection, sealer: Sealer, op: KeepConfig) -> None:
 
 QUERIES: dict[type[Query], Callable[[sqlite3.Connection, Sealer, Any], Any]] = {
     FindAccount: find_account,
+    FindBudgets: find_budgets,
     ListAccounts: list_accounts,
     FindOwners: find_owners,
     KeptConfig: kept_config,

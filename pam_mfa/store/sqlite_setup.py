@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from ..errors import StoreError, StoreSchema
-from .base import DECOY_UID
+from .rows import DECOY_UID
 from .seal import Sealer
 from .sqlite_file import (
     APPLICATION_ID,

@@ -39,7 +39,8 @@ key = open("/etc/pam-mfa/seal.key", "rb").read()
 account = pwd.getpwnam("pam-mfa")
 os.setgroups([]); os.setgid(account.pw_gid); os.setuid(account.pw_uid)
 from pam_mfa.factors.fido2 import Material
-from pam_mfa.store.base import Credential, Enrol
+from pam_mfa.store.base import Enrol
+from pam_mfa.store.rows import Credential
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 store = SqliteStore("/var/lib/pam-mfa/store.db", Sealer(key))

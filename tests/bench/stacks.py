@@ -45,7 +45,8 @@ account = pwd.getpwnam("pam-mfa")
 os.setgroups([]); os.setgid(account.pw_gid); os.setuid(account.pw_uid)
 from pam_mfa.factors import registry
 from pam_mfa.factors.totp import Parameters
-from pam_mfa.store.base import Credential, Enrol
+from pam_mfa.store.base import Enrol
+from pam_mfa.store.rows import Credential
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 sealer = Sealer(key)

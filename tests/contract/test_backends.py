@@ -22,7 +22,8 @@ from pam_mfa.rules import Rule, Unenrolled
 from pam_mfa.service import system
 from pam_mfa.service.devices import Devices, absent
 from pam_mfa.service.direct import DirectBackend
-from pam_mfa.store.base import Account, Enrol, FindAccount
+from pam_mfa.store.base import Enrol, FindAccount
+from pam_mfa.store.rows import Account
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.wire import Type
 

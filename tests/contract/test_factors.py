@@ -16,7 +16,8 @@ from pam_mfa.factors import UNASKED, registry
 from pam_mfa.factors.base import Ceremony, Enrolment, Place
 from pam_mfa.login import prove
 from pam_mfa.outcome import Proof
-from pam_mfa.store.base import DECOY_UID, Account, Attempt, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.base import Attempt, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.rows import DECOY_UID, Account
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace

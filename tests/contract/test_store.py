@@ -7,13 +7,10 @@ from stores import ALICE, SEALER, ThroughWriter, at, credential, do, enrol, late
 
 from pam_mfa.errors import ChangedMeanwhile, NameMismatch, StoreError
 from pam_mfa.store.base import (
-    DECOY_UID,
-    Account,
     Advance,
     Attempt,
     Burn,
     Count,
-    Credential,
     Enrol,
     FindAccount,
     FindOwners,
@@ -26,6 +23,7 @@ from pam_mfa.store.base import (
     Unlock,
     Use,
 )
+from pam_mfa.store.rows import DECOY_UID, Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Instant, Tally

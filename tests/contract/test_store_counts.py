@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from stores import ALICE, ThroughWriter, at, credential, do, enrol, later
 
-from pam_mfa.store.base import Account, Attempt, Count, Credential, FindAccount, Noted, Tried, Unlock, Use
+from pam_mfa.store.base import Attempt, Count, FindAccount, Noted, Tried, Unlock, Use
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, Instant, Tally

@@ -15,19 +15,8 @@ from stores import ALICE, at, credential, discard, do, enrol, make, raw, refuses
 
 from pam_mfa.errors import StoreCorrupt, StoreError, StoreMissing, StoreSchema, StoreSealed
 from pam_mfa.store import sqlite
-from pam_mfa.store.base import (
-    DECOY_UID,
-    Advance,
-    Attempt,
-    Burn,
-    Enrol,
-    FindAccount,
-    ListAccounts,
-    Remove,
-    Rename,
-    Tried,
-    Unlock,
-)
+from pam_mfa.store.base import Advance, Attempt, Burn, Enrol, FindAccount, ListAccounts, Remove, Rename, Tried, Unlock
+from pam_mfa.store.rows import DECOY_UID
 from pam_mfa.store.seal import Sealer
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_file import SCHEMA

@@ -12,7 +12,8 @@ from pam_mfa.errors import StoreError, StoreSchema
 from pam_mfa.policy import Entry, decide
 from pam_mfa.rules import Rule
 from pam_mfa.store import sqlite_file
-from pam_mfa.store.base import Account, Enrol, FindAccount, Grace, ListAccounts, Remove, Reset, Unlock
+from pam_mfa.store.base import Enrol, FindAccount, Grace, ListAccounts, Remove, Reset, Unlock
+from pam_mfa.store.rows import Account
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_setup import migrate
 

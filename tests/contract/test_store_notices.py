@@ -7,22 +7,20 @@ from stores import ALICE, ThroughWriter, at, credential, do, enrol
 
 from pam_mfa.errors import StoreError
 from pam_mfa.store.base import (
-    DECOY_UID,
     MAX_NOTICES,
-    Account,
     Announce,
     Attempt,
     Enrol,
     FindAccount,
     Heard,
     ListAccounts,
-    Notice,
     Remove,
     Rename,
     Reset,
     Tried,
     Unlock,
 )
+from pam_mfa.store.rows import DECOY_UID, Account, Notice
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 

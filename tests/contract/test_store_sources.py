@@ -6,23 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stores import ALICE, SEALER, ThroughWriter, at, credential, do, enrol, later, make, raw, refuses, take_back
+from stores import ALICE, BOOT, SEALER, ThroughWriter, at, credential, do, enrol, later, make, raw, refuses, take_back
 
 from pam_mfa.errors import StoreCorrupt, StoreSchema
 from pam_mfa.store import sqlite_file
 from pam_mfa.store.base import (
-    DECOY_UID,
-    Account,
     Advance,
     Attempt,
+    Burn,
     Enrol,
     FindAccount,
-    Lease,
+    FindBudgets,
     Lend,
     ListLeases,
+    Reset,
     Tried,
     Unlock,
 )
+from pam_mfa.store.rows import DECOY_UID, Account, Lease
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.store.sqlite_setup import migrate
 from pam_mfa.throttle import FAMILIAR, FREE, LIMIT, SHARE, Tally
@@ -30,6 +31,7 @@ from pam_mfa.throttle import FAMILIAR, FREE, LIMIT, SHARE, Tally
 AnyStore = SqliteStore | ThroughWriter
 Open = Callable[..., SqliteStore]
 PHONE, CODES = credential("phone"), credential("codes", factor="recovery")
+TICKET, BOBS = credential("ticket", factor="ticket"), credential("bobs", uid=1001, user="bob")
 HOME, AFAR, NEAR = "192.0.2.7", "198.51.100.1", "2001:db8::/64"
 AWAY = [AFAR, NEAR, None, ""]
 
@@ -57,10 +59,47 @@ def test_r03_failures_elsewhere_do_not_count_where_it_was_proven(store: AnyStore
     assert wrong(store, away, FREE + 2) == [Tried.WRONG] * (FREE + 1) + [Tried.WAITING]
     assert right(store, 2, away) is Tried.WAITING
     assert tally(store, away) == Tally(FREE + 1, later(0), LIMIT - SHARE)
-    assert tally(store, HOME) == Tally()
+    assert tally(store, HOME) == Tally(beyond=FREE + 1)
     assert right(store, 2, HOME) is Tried.ACCEPTED
     assert right(store, 3, away) is Tried.WAITING
     assert {tally(store, source, "recovery").failures for source in (HOME, away)} == {0}
+
+
+def test_r03_where_one_factor_was_proven_all_of_the_account_are_familiar(store: AnyStore) -> None:
+    """Recovery codes and one-time codes above all: what helps somebody in need was proven nowhere before."""
+    enrol(store, PHONE, CODES)
+    assert right(store, 1, HOME) is Tried.ACCEPTED
+    enrol(store, TICKET)
+    for factor in ("recovery", "ticket"):
+        assert do(store, *[Attempt(ALICE, factor, None, at(), AFAR)] * 7)[-1] is Tried.WAITING
+        assert tally(store, HOME, factor) == Tally(beyond=FREE + 1)
+    assert do(store, Attempt(ALICE, "recovery", Burn(CODES.id, 3), at(), HOME)) == (Tried.ACCEPTED,)
+    do(store, Enrol((credential("another", factor="ticket"),), replace=frozenset({"ticket"})))
+    assert tally(store, AFAR, "ticket") == Tally(0, None, LIMIT - SHARE)
+    assert tally(store, HOME, "ticket") == Tally()
+    assert tally(store, AFAR, "recovery") == Tally(FREE + 1, at(), LIMIT - SHARE)
+
+
+def test_r03_what_is_familiar_to_one_factor_forgives_nothing_of_another(store: AnyStore) -> None:
+    enrol(store, PHONE, CODES)
+    do(store, *[Attempt(ALICE, "recovery", None, at(), HOME)] * 3)
+    assert right(store, 1, HOME) is Tried.ACCEPTED
+    assert tally(store, HOME, "recovery") == Tally(beyond=3)
+    assert tally(store, AFAR, "recovery") == Tally(3, at(), LIMIT - SHARE)
+
+
+def test_what_is_counted_is_told_as_a_whole(store: AnyStore) -> None:
+    enrol(store, PHONE, CODES)
+    assert right(store, 1, HOME) is Tried.ACCEPTED
+    wrong(store, HOME, 2)
+    wrong(store, AFAR, 3)
+    budgets = store.read(FindBudgets(ALICE))
+    assert set(budgets) == {"totp", "recovery"}
+    assert (budgets["totp"].others, [count for _, count in budgets["totp"].familiar]) == (
+        Tally(3, later(0)), [Tally(2, later(0))],
+    )  # fmt: skip
+    assert budgets["recovery"].failures == 0
+    assert store.read(FindBudgets(1001)) == {}
 
 
 def test_r03_nor_the_other_way_round(store: AnyStore) -> None:
@@ -84,16 +123,17 @@ def test_nothing_of_no_particular_place_is_familiar(store: AnyStore) -> None:
     assert right(store, 1, None) is Tried.ACCEPTED
     wrong(store, AFAR)
     assert tally(store, None) == Tally(1, later(0))
+    account: Account = store.read(FindAccount(ALICE, "alice", HOME))
+    assert account.source == HOME
 
 
-def test_each_account_has_its_own_sources_and_each_factor(store: AnyStore) -> None:
+def test_each_account_has_its_own_sources(store: AnyStore) -> None:
     enrol(store, PHONE, CODES)
     enrol(store, credential("bobs", uid=1001, user="bob"))
     assert right(store, 1, HOME) is Tried.ACCEPTED
-    do(store, Attempt(1001, "totp", None, at(), AFAR), Attempt(ALICE, "recovery", None, at(), AFAR))
+    do(store, Attempt(1001, "totp", None, at(), AFAR))
     bob: Account = store.read(FindAccount(1001, "bob", HOME))
     assert bob.tallies["totp"] == Tally(1, at())
-    assert tally(store, HOME, "recovery") == Tally(1, at())
 
 
 def test_the_decoy_is_never_familiar_and_never_waits(store: AnyStore) -> None:
@@ -109,7 +149,7 @@ def test_unlock_forgives_everywhere_and_keeps_what_is_familiar(store: AnyStore) 
     wrong(store, HOME, FREE + 1)
     assert do(store, Unlock(ALICE)) == (1,)
     wrong(store, AFAR, FREE + 1)
-    assert tally(store, HOME) == Tally()
+    assert tally(store, HOME) == Tally(beyond=FREE + 1)
     assert do(store, Unlock(ALICE)) == (1,)
     assert tally(store, AFAR) == Tally(0, None, LIMIT - SHARE)
     assert do(store, Unlock(ALICE)) == (0,)
@@ -142,6 +182,11 @@ def test_a_lock_out_elsewhere_ends_leases_as_well(store: AnyStore) -> None:
     assert store.read(ListLeases(ALICE)) == (lease,)
     wrong(store, AFAR)
     assert store.read(ListLeases(ALICE)) == ()
+    assert do(store, Lend(ALICE, "totp", PHONE.id, ("a",), lease)) == (True,)
+    wrong(store, HOME, FREE)
+    assert store.read(ListLeases(ALICE)) == (lease,)
+    wrong(store, HOME)
+    assert store.read(ListLeases(ALICE)) == ()
 
 
 def test_the_file_names_no_address(store_path: str, opened: Open) -> None:
@@ -170,7 +215,50 @@ def test_a_store_of_schema_6_learns_them_and_forgives_nothing(tmp_path: Path, op
     assert tally(store, HOME) == Tally(3, later(4))
     assert right(store, 1, HOME, seconds=5) is Tried.ACCEPTED
     assert wrong(store, AFAR, seconds=6) == [Tried.WRONG]
-    assert tally(store, HOME) == Tally()
+    assert tally(store, HOME) == Tally(beyond=1)
+    assert do(store, Attempt(DECOY_UID, "totp", None, at(), HOME)) == (Tried.WRONG,)
+
+
+def test_of_a_store_of_schema_6_a_damaged_row_is_its_users_alone(tmp_path: Path, opened: Open) -> None:
+    path = make(tmp_path / "state")
+    store = opened(path)
+    enrol(store, PHONE)
+    enrol(store, BOBS)
+    take_back(path, 6)
+    raw(path, "PRAGMA ignore_check_constraints = ON", f"UPDATE tally SET boot_id = 'x' WHERE uid = {ALICE}")
+    assert migrate(path, SEALER) == sqlite_file.SCHEMA - 6
+    store = opened(path)
+    with pytest.raises(StoreCorrupt):
+        store.read(FindAccount(ALICE, "alice"))
+    assert do(store, Attempt(ALICE, "totp", Advance(PHONE.id, 1), at())) == (Tried.GONE,)
+    assert do(store, Attempt(1001, "totp", Advance(BOBS.id, 1), at())) == (Tried.ACCEPTED,)
+    assert do(store, Reset(ALICE)) == (1,)
+
+
+SLOT = "X'" + "11" * 16 + "{failures:02x}" + "00" * 16 + "{boot_id}'"
+BLANK, NAMED = "20" * 36, BOOT.encode().hex()
+DAMAGES = {
+    "no boot id": SLOT.format(failures=1, boot_id=BLANK),
+    "no failure": SLOT.format(failures=0, boot_id=NAMED),
+    "a share that is used up": SLOT.format(failures=SHARE, boot_id=NAMED),
+    "not ASCII": SLOT.format(failures=1, boot_id="ff" * 36),
+    "nobody's": SLOT.format(failures=1, boot_id=NAMED).replace("11" * 16, "00" * 16),
+    "twice": f"{SLOT.format(failures=0, boot_id=BLANK)} || {SLOT.format(failures=1, boot_id=NAMED)}",
+    "behind a free one": f"zeroblob(69) || {SLOT.format(failures=0, boot_id=BLANK)}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_sources_that_nobody_could_have_written_are_corrupt(store_path: str, opened: Open, damage: str) -> None:
+    store = opened(store_path)
+    enrol(store, PHONE)
+    whole = f"CAST({damage} AS BLOB)"
+    fill = f"CAST({whole} || zeroblob(276 - length({whole})) AS BLOB)"
+    raw(store_path, f"UPDATE tally SET familiar = {fill} WHERE uid = {ALICE}")
+    with pytest.raises(StoreCorrupt):
+        store.read(FindAccount(ALICE, "alice", HOME))
+    (hers,) = store.apply([(Attempt(ALICE, "totp", Advance(PHONE.id, 1), at(), AFAR),)])
+    assert isinstance(hers, StoreCorrupt)
 
 
 @pytest.mark.parametrize("damage", ["x''", "zeroblob(275)", "zeroblob(277)", "'text'", "7"])
@@ -200,4 +288,4 @@ def test_enrolling_anew_keeps_failures_and_sources(store: AnyStore) -> None:
     assert right(store, 1, HOME) is Tried.ACCEPTED
     wrong(store, AFAR, 2)
     do(store, Enrol((credential("new"),), replace=frozenset({"totp"})))
-    assert (tally(store, HOME), tally(store, AFAR)) == (Tally(), Tally(2, later(0), LIMIT - SHARE))
+    assert (tally(store, HOME), tally(store, AFAR)) == (Tally(beyond=2), Tally(2, later(0), LIMIT - SHARE))

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import pytest
 from hosts import Host, Login, Scene
-from people import charge, failures, forgive, manage
+from people import STORE, charge, failures, manage
 
 HOME, ALSO_HOME = "192.0.2.7", "::ffff:192.0.2.7"
 NETWORK, NEIGHBOUR = "2001:db8:1:2::10", "2001:db8:1:2:3:4:5:6"
 AFAR = "198.51.100.1"
 ELSEWHERE = [AFAR, "2001:db8:1:3::10", "gateway.example.org", "192.0.2.7.example.org", ""]
 LIMIT = 6  # failures until answers are no longer compared
-FAMILIAR, SHARE = 4, 10
+SHARE = 10
 WAITS = "Too many wrong answers: totp counts again in "
-LOCKED = "Too many wrong answers: totp is locked until an administrator unlocks it. "
+LOCKED = "Too many wrong answers: totp is locked here until an administrator unlocks it. "
 
 
-def guess(scene: Scene, rhost: str, times: int = LIMIT) -> Login:
+def guess(scene: Scene, rhost: str, times: int = LIMIT, **items: str) -> Login:
     """Wrong codes from there."""
     for _ in range(times):
-        login = scene.login("alice", scene.alice.wrong(), None, rhost=rhost)
+        login = scene.login("alice", scene.alice.wrong(), None, rhost=rhost, **items)
     return login
 
 
-def waits(scene: Scene, rhost: str) -> bool:
+def waits(scene: Scene, rhost: str, **items: str) -> bool:
     """Whether a right code would not count there."""
-    (prompt,) = scene.login("alice", None, rhost=rhost).prompts
+    (prompt,) = scene.login("alice", None, rhost=rhost, **items).prompts
     return prompt.startswith((WAITS, LOCKED))
 
 
-def proven(scene: Scene, rhost: str) -> str:
+def proven(scene: Scene, rhost: str, **items: str) -> str:
     """A login with a right code; how it ends."""
-    return scene.login("alice", scene.alice.code(), None, rhost=rhost).code
+    return scene.login("alice", scene.alice.code(), None, rhost=rhost, **items).code
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
@@ -46,12 +46,17 @@ def test_r03_guesses_from_elsewhere_keep_nobody_out(scene: Scene, elsewhere: str
     assert waits(scene, elsewhere)
 
 
-def test_r03_nor_do_guesses_without_an_address(scene: Scene) -> None:
-    """At a console, with the user at hers by ssh; and the other way round."""
-    assert proven(scene, "") == "SUCCESS"
-    guess(scene, AFAR)
-    assert not waits(scene, "")
-    assert proven(scene, "") == "SUCCESS"
+@pytest.mark.parametrize("there", [{"tty": "tty1"}, {"tty": "pts/3", "ruser": "alice"}], ids=["console", "sudo"])
+def test_r03_nor_at_this_host(scene: Scene, there: dict[str, str]) -> None:
+    """Whatever is guessed afar, by somebody else here, or by a program that says nothing."""
+    assert proven(scene, "", **there) == "SUCCESS"
+    guess(scene, AFAR, 2)
+    guess(scene, "", 2, tty="pts/9", ruser="bob")
+    guess(scene, "", 2)
+    assert waits(scene, "")
+    assert waits(scene, "", tty="pts/9", ruser="bob")
+    assert not waits(scene, "", **there)
+    assert proven(scene, "", **there) == "SUCCESS"
 
 
 def test_r03_of_ipv6_a_network_is_one_source(scene: Scene) -> None:
@@ -111,12 +116,34 @@ def test_r03_only_roots_programs_say_where_somebody_comes_from(scene: Scene) -> 
         assert own.login("alice", None, rhost="203.0.113.9").prompts[0].startswith(WAITS)
 
 
-def test_r03_recovery_codes_have_sources_of_their_own(scene: Scene) -> None:
+def test_r03_nor_the_recovery_codes_of_who_lost_everything_else(scene: Scene) -> None:
     assert proven(scene, HOME) == "SUCCESS"
     for _ in range(LIMIT // 3):
         assert scene.login("alice", *["A" * 24] * 3, rhost=AFAR).code == "MAXTRIES"
-    assert not waits(scene, AFAR)
-    assert scene.login("alice", *scene.alice.recovery[:1], None, rhost=HOME).code == "CONV_ERR"
+    assert scene.login("alice", scene.alice.recovery[0], None, rhost=AFAR).code == "CONV_ERR"
+    assert scene.login("alice", scene.alice.recovery[0], rhost=HOME).code == "SUCCESS"
+
+
+def test_r03_what_is_told_of_the_tenth_mistake_is_true(scene: Scene) -> None:
+    """With it the place where she was known becomes one of many, with all that was guessed there."""
     assert proven(scene, HOME) == "SUCCESS"
-    forgive(scene.machine)
-    assert scene.login("alice", *scene.alice.recovery[:1], rhost=HOME).code == "SUCCESS"
+    charge(scene.up(), scene.alice, 80, familiar=True)
+    for number in range(SHARE - 1):
+        assert guess(scene, HOME, 1).code == "CONV_ERR"
+        assert failures(scene.machine, scene.alice) == 81 + number
+        forget_when(scene)
+    told = guess(scene, HOME, 1).prompts[1]
+    assert f"{WAITS}60 min. " in told
+    assert scene.login("alice", None, rhost=HOME).prompts[0].startswith(f"{WAITS}60 min. ")
+
+
+def forget_when(scene: Scene) -> None:
+    """As if the familiar failures had been in another boot, long ago."""
+    code = (
+        f"import sqlite3; db = sqlite3.connect({STORE!r}); "
+        "rows = db.execute('SELECT uid, factor, familiar FROM tally').fetchall(); "
+        "old = lambda f: f[:17] + bytes(16) + b'x' * 36 + f[69:] if f[16] else f; "
+        "db.executemany('UPDATE tally SET familiar = ? WHERE uid = ? AND factor = ?', "
+        "[(old(f), u, n) for u, n, f in rows]); db.commit()"
+    )
+    scene.machine.python(code, user="pam-mfa")

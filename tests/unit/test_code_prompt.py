@@ -12,7 +12,8 @@ from pam_mfa.factors.base import MAX_TRIES, Ceremony, CodeFactor, Place, compara
 from pam_mfa.factors.totp import Parameters
 from pam_mfa.outcome import Proof
 from pam_mfa.rules import FirstFactor, Rule
-from pam_mfa.store.base import DECOY_UID, Account, Advance, Attempt, Tried
+from pam_mfa.store.base import Advance, Attempt, Tried
+from pam_mfa.store.rows import DECOY_UID, Account
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
 TOTP, RECOVERY = FACTORS["totp"], FACTORS["recovery"]

@@ -14,7 +14,8 @@ from pam_mfa import credentials
 from pam_mfa.config import FirstEnrolment, Settings
 from pam_mfa.enroll import Caller, Desk
 from pam_mfa.errors import RefusedError
-from pam_mfa.store.base import Account, Attempt, Burn, Credential, FindAccount, Remove
+from pam_mfa.store.base import Attempt, Burn, FindAccount, Remove
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT
@@ -116,20 +117,20 @@ def test_the_status_says_what_is_enrolled_and_whether_answers_count(
         "name": "alice",
         "factors": {"totp": 2, "recovery": 1},
         "standing": {
-            "totp": {"state": state, "wait": wait, "elsewhere": {"state": state, "wait": wait}},
-            "recovery": {"state": "open", "wait": 0, "elsewhere": {"state": "open", "wait": 0}},
+            "totp": {"state": state, "wait": wait, "familiar": []},
+            "recovery": {"state": "open", "wait": 0, "familiar": []},
         },
     }
 
 
 def test_the_status_tells_what_others_did_elsewhere(store: SqliteStore) -> None:
-    do(store, Attempt(ALICE, "recovery", Burn(SHEET.id, 3), CLOCK()))
+    do(store, Attempt(ALICE, "recovery", Burn(SHEET.id, 3), CLOCK(), ""))
     for _ in range(FREE + 1):
         do(store, Attempt(ALICE, "recovery", None, CLOCK(), "192.0.2.7"))
     (record,) = run(store, credentials.status).records
-    assert record["standing"]["recovery"] == {
-        "state": "open", "wait": 0, "elsewhere": {"state": "waiting", "wait": 30},
-    }  # fmt: skip
+    ready = {"state": "open", "wait": 0}
+    assert record["standing"]["recovery"] == {"state": "waiting", "wait": 30, "familiar": [ready]}
+    assert record["standing"]["totp"] == {**ready, "familiar": [ready]}
 
 
 def test_recovery_says_how_many_are_left(store: SqliteStore) -> None:

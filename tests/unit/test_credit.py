@@ -20,7 +20,8 @@ from pam_mfa.factors.ssh_public import ECDSA
 from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled, UserVerification
-from pam_mfa.store.base import Account, Attempt, Credential, Noted
+from pam_mfa.store.base import Attempt, Noted
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 

@@ -18,7 +18,8 @@ from pam_mfa.errors import LookupFailed, RefusedError, StoreError
 from pam_mfa.factors.base import Factor
 from pam_mfa.factors.recovery import Recovery
 from pam_mfa.factors.totp import Parameters
-from pam_mfa.store.base import Account, Announce, Credential, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.base import Announce, Enrol, FindAccount, Remove, Unlock
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE
 

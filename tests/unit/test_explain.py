@@ -27,7 +27,7 @@ from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import PAM_CODE, Outcome, Verdict
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, LocalKey, Match, Rule, Session, Subject, Unenrolled, UserVerification
-from pam_mfa.store.base import Account, Notice
+from pam_mfa.store.rows import Account, Notice
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 

@@ -27,7 +27,7 @@ from pam_mfa.factors.base import Ceremony
 from pam_mfa.login import login, prove
 from pam_mfa.outcome import Outcome, Proof, Verdict
 from pam_mfa.rules import Rule
-from pam_mfa.store.base import DECOY_UID, Account
+from pam_mfa.store.rows import DECOY_UID, Account
 from pam_mfa.throttle import FREE
 
 PHONE, KEY = totp(), key()

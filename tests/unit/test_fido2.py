@@ -31,7 +31,8 @@ from pam_mfa.login import login
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.rules import LocalKey, Rule, UserVerification
-from pam_mfa.store.base import DECOY_UID, Attempt, Count
+from pam_mfa.store.base import Attempt, Count
+from pam_mfa.store.rows import DECOY_UID
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE
 

@@ -23,7 +23,8 @@ from pam_mfa.factors.ceremonies import TAKEN
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.origin import UNKNOWN, Facts, Sessions
 from pam_mfa.rules import LocalKey, Match, Rule, UserVerification
-from pam_mfa.store.base import Announce, Credential, Enrol, FindAccount
+from pam_mfa.store.base import Announce, Enrol, FindAccount
+from pam_mfa.store.rows import Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 

@@ -13,7 +13,8 @@ from pam_mfa.config import EnrolFrom, FirstEnrolment, Settings
 from pam_mfa.enroll import NO_TICKET, Caller, Desk, permit
 from pam_mfa.errors import LookupFailed, RefusedError
 from pam_mfa.origin import UNKNOWN, Facts, Origin, Sessions
-from pam_mfa.store.base import Account, FindAccount
+from pam_mfa.store.base import FindAccount
+from pam_mfa.store.rows import Account
 
 CLOCK = Clock()
 PHONE = totp()

@@ -21,7 +21,8 @@ from pam_mfa.enroll import ASK_TICKET, Caller, Desk, enroll
 from pam_mfa.errors import NameMismatch, RefusedError, StoreCorrupt
 from pam_mfa.rules import FirstFactor, Rule
 from pam_mfa.service.manage import CHANGED
-from pam_mfa.store.base import Account, Attempt, Credential, FindAccount, ListAccounts
+from pam_mfa.store.base import Attempt, FindAccount, ListAccounts
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE

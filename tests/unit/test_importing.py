@@ -24,7 +24,8 @@ from pam_mfa.enroll import Caller, Desk, enroll
 from pam_mfa.errors import AbortedError, RefusedError, StoreError
 from pam_mfa.factors.fido2 import Material
 from pam_mfa.importers import publickey
-from pam_mfa.store.base import Account, Credential, FindAccount, FindOwners
+from pam_mfa.store.base import FindAccount, FindOwners
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 
 POINT = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -21,7 +21,8 @@ from pam_mfa.factors.base import Ceremony
 from pam_mfa.factors.piv import Material, pinned
 from pam_mfa.importers.base import Pinned
 from pam_mfa.login import prove
-from pam_mfa.store.base import Account, FindAccount
+from pam_mfa.store.base import FindAccount
+from pam_mfa.store.rows import Account
 from pam_mfa.store.sqlite import SqliteStore
 
 LEAF = ISSUING.leaf()

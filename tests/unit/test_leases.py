@@ -31,7 +31,6 @@ from pam_mfa.store.base import (
     Enrol,
     FindAccount,
     FindLease,
-    Lease,
     Lend,
     ListLeases,
     Remove,
@@ -39,6 +38,7 @@ from pam_mfa.store.base import (
     Tried,
     Unlock,
 )
+from pam_mfa.store.rows import Lease
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE
 

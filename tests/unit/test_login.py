@@ -50,7 +50,8 @@ from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
 from pam_mfa.service.transaction import verdict_of
-from pam_mfa.store.base import DECOY_UID, Account, Tried
+from pam_mfa.store.base import Tried
+from pam_mfa.store.rows import DECOY_UID, Account
 from pam_mfa.throttle import FREE, LIMIT, Tally
 
 PHONE = totp()

@@ -39,7 +39,8 @@ from pam_mfa.login import login
 from pam_mfa.outcome import Outcome
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
 from pam_mfa.service.manage import RECORDED, VERBS
-from pam_mfa.store.base import MAX_NOTICES, Account, Announce, FindAccount, Heard, Notice, Remove, Rename
+from pam_mfa.store.base import MAX_NOTICES, Announce, FindAccount, Heard, Remove, Rename
+from pam_mfa.store.rows import Account, Notice
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 

@@ -24,7 +24,8 @@ from pam_mfa.factors.piv import KINDS, Material
 from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Proof
 from pam_mfa.rules import LocalKey, Rule
-from pam_mfa.store.base import DECOY_UID, Attempt, Noted
+from pam_mfa.store.base import Attempt, Noted
+from pam_mfa.store.rows import DECOY_UID
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE
 from pam_mfa.verify.base import Kind

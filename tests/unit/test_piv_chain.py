@@ -23,7 +23,7 @@ from pam_mfa.factors.piv import Material, pinned
 from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import LocalKey, Rule
-from pam_mfa.store.base import Account, Credential
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.structure import replace
 from pam_mfa.verify import base as path
 from pam_mfa.verify.base import Kind

@@ -21,7 +21,7 @@ from pam_mfa.factors.card_ceremonies import PATHS, SHARED, UNDECIDED
 from pam_mfa.factors.card_dialogue import BAD_PIN, NO_CARD, NO_SERVICE, WORDS
 from pam_mfa.factors.card_enrolment import ENROL, REFUSALS, STOPPED
 from pam_mfa.factors.piv import Material, credential_name, pinned
-from pam_mfa.store.base import Account, Credential
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.structure import replace
 
 UPN = "alice@corp.example"

@@ -11,7 +11,7 @@ from softcard import SoftCard, idle
 from pam_mfa.conversation import AskSecret, Expired
 from pam_mfa.factors.card_dialogue import NO_CARD
 from pam_mfa.rules import FirstFactor, Rule
-from pam_mfa.store.base import Account
+from pam_mfa.store.rows import Account
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 

@@ -22,7 +22,7 @@ from pam_mfa.login import login
 from pam_mfa.outcome import PAM_CODE
 from pam_mfa.policy import PUBLIC_KEY
 from pam_mfa.rules import MATCH_KEYS, TERM_KEYS
-from pam_mfa.store.base import Account
+from pam_mfa.store.rows import Account
 from pam_mfa.structure import replace
 
 UIDS = {"root": 0, "alice": 1000, "bob": 1001, "carol": 1002, "dave": 1003}

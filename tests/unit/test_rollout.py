@@ -16,7 +16,7 @@ from pam_mfa.errors import StoreError
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Entry, decide
 from pam_mfa.rules import FirstFactor, Rule, Subject, Unenrolled
-from pam_mfa.store.base import Account
+from pam_mfa.store.rows import Account
 
 TODAY = date(2023, 11, 14)  # of Clock
 CLOCK = Clock()

@@ -21,7 +21,8 @@ from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.policy import Decision, Entry, decide
 from pam_mfa.rollout import NEEDED
 from pam_mfa.rules import FirstFactor, Rule, Subject
-from pam_mfa.store.base import Account, Announce, Credential, Enrol, Grace, Notice, Operation
+from pam_mfa.store.base import Announce, Enrol, Grace, Operation
+from pam_mfa.store.rows import Account, Credential, Notice
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 

@@ -21,7 +21,8 @@ from pam_mfa.errors import ConfigError, RefusedError
 from pam_mfa.factors import methods
 from pam_mfa.factors.ssh_key import REFUSALS, Material, fingerprint
 from pam_mfa.factors.ssh_public import ECDSA
-from pam_mfa.store.base import Account, Credential, Enrol, FindAccount
+from pam_mfa.store.base import Enrol, FindAccount
+from pam_mfa.store.rows import Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 
 PASSWORD = "correct horse"

@@ -16,7 +16,8 @@ from pam_mfa.config import Settings
 from pam_mfa.factors.base import CodeFactor
 from pam_mfa.login import login
 from pam_mfa.rules import FirstFactor, Rule
-from pam_mfa.store.base import DECOY_UID, Attempt, Credential, Remove, Use
+from pam_mfa.store.base import Attempt, Remove, Use
+from pam_mfa.store.rows import DECOY_UID, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.throttle import FREE, LIMIT, Instant
 

@@ -15,7 +15,7 @@ from pam_mfa.errors import LookupFailed
 from pam_mfa.login import login
 from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Match, Rule, Subject, Unenrolled
-from pam_mfa.store.base import DECOY_UID
+from pam_mfa.store.rows import DECOY_UID
 
 PHONE = totp()
 NOW = Clock()()

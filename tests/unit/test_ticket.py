@@ -41,7 +41,8 @@ from pam_mfa.outcome import Outcome, Verdict
 from pam_mfa.rules import FirstFactor, Rule, Unenrolled
 from pam_mfa.service.ground import Base
 from pam_mfa.service.settings import InForce
-from pam_mfa.store.base import DECOY_UID, Account, Burn, Credential, Enrol, FindAccount
+from pam_mfa.store.base import Burn, Enrol, FindAccount
+from pam_mfa.store.rows import DECOY_UID, Account, Credential
 from pam_mfa.store.sqlite import SqliteStore
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Instant, Tally

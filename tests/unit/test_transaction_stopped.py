@@ -18,7 +18,8 @@ from pam_mfa.outcome import Outcome
 from pam_mfa.rules import Match, Rule
 from pam_mfa.service.channel import Answered, Done
 from pam_mfa.service.main import Service
-from pam_mfa.store.base import Attempt, Heard, Lend, Notice, Operation
+from pam_mfa.store.base import Attempt, Heard, Lend, Operation
+from pam_mfa.store.rows import Notice
 from pam_mfa.structure import replace
 from pam_mfa.wire import Type
 

@@ -17,7 +17,7 @@ from pam_mfa.factors.base import Ceremony
 from pam_mfa.login import login, prove
 from pam_mfa.outcome import Verdict
 from pam_mfa.rules import FirstFactor, LocalKey, Rule
-from pam_mfa.store.base import Account
+from pam_mfa.store.rows import Account
 from pam_mfa.structure import replace
 from pam_mfa.throttle import FREE, LIMIT, Tally
 

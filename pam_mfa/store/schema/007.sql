@@ -11,6 +11,7 @@ CREATE TABLE tally_of_sources (
     PRIMARY KEY (uid, factor)
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO tally_of_sources SELECT uid, factor, failures, wall, boot, boot_id, zeroblob(276) FROM tally;
+-- A row that is damaged is left out: whose it is is told so, and everybody else goes on.
+INSERT OR IGNORE INTO tally_of_sources SELECT uid, factor, failures, wall, boot, boot_id, zeroblob(276) FROM tally;
 DROP TABLE tally;
 ALTER TABLE tally_of_sources RENAME TO tally;

@@ -36,12 +36,14 @@ SERVICE = {
     "kind": "service", "version": __version__, "role": "service", "uptime": 5, "sessions": 1, "config": "file",
     "problems": [], "store": "ok", "audit_lost": 0, "python": "3.11.2",
 }  # fmt: skip
+READY, WAITS = {"state": "open", "wait": 0}, {"state": "waiting", "wait": 30}
 ACCOUNT = {
     "kind": "account", "uid": 0, "name": "root", "factors": {"totp": 1, "recovery": 1},
     "standing": {
-        "totp": {"state": "waiting", "wait": 90, "elsewhere": {"state": "open", "wait": 0}},
-        "recovery": {"state": "disabled", "wait": 0, "elsewhere": {"state": "disabled", "wait": 0}},
-        "ticket": {"state": "open", "wait": 0, "elsewhere": {"state": "waiting", "wait": 30}},
+        "totp": {"state": "waiting", "wait": 90, "familiar": [WAITS, READY]},
+        "recovery": {"state": "disabled", "wait": 0, "familiar": []},
+        "ticket": {"state": "open", "wait": 0, "familiar": [WAITS]},
+        "fido2": {"state": "open", "wait": 0, "familiar": [READY]},
     },
 }  # fmt: skip
 ENROLLED = {"kind": "enrolled", "id": ID, "factor": "totp", "label": "phone"}
@@ -142,9 +144,11 @@ READS = {
         "  audit lost: 0",
         "root (uid 0): 1 totp, 1 recovery",
         "  totp: too many wrong answers; none is accepted for 2 min",
+        "  totp, where it was proven lately: ready at 1 of 2 places",
         "  recovery: disabled after too many wrong answers; an administrator can run: pam-mfa unlock root",
         "  ticket: ready",
-        "  ticket, from where it was not proven lately: too many wrong answers; none is accepted for 30 s",
+        "  ticket, where it was proven lately: ready at 0 of 1 places",
+        "  fido2: ready",
     ],
     "unlock": ["Unlocked root."],
     "accounts": ["alice (uid 1000)"],
