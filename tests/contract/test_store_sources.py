@@ -69,7 +69,9 @@ def test_r03_where_one_factor_was_proven_all_of_the_account_are_familiar(store: 
     """Recovery codes and one-time codes above all: what helps somebody in need was proven nowhere before."""
     enrol(store, PHONE, CODES)
     assert right(store, 1, HOME) is Tried.ACCEPTED
+    wrong(store, HOME)
     enrol(store, TICKET)
+    assert tally(store, HOME, "ticket") == Tally()
     for factor in ("recovery", "ticket"):
         assert do(store, *[Attempt(ALICE, factor, None, at(), AFAR)] * 7)[-1] is Tried.WAITING
         assert tally(store, HOME, factor) == Tally(beyond=FREE + 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from callers import call
 from hosts import Host, Login, Scene
-from people import STORE, charge, failures, manage
+from machine import Machine
+from people import STORE, Town, charge, failures, manage
 
 HOME, ALSO_HOME = "192.0.2.7", "::ffff:192.0.2.7"
 NETWORK, NEIGHBOUR = "2001:db8:1:2::10", "2001:db8:1:2:3:4:5:6"
@@ -122,6 +124,14 @@ def test_r03_nor_the_recovery_codes_of_who_lost_everything_else(scene: Scene) ->
         assert scene.login("alice", *["A" * 24] * 3, rhost=AFAR).code == "MAXTRIES"
     assert scene.login("alice", scene.alice.recovery[0], None, rhost=AFAR).code == "CONV_ERR"
     assert scene.login("alice", scene.alice.recovery[0], rhost=HOME).code == "SUCCESS"
+
+
+def test_r03_nor_from_changing_what_is_enrolled_at_this_host(machine_of_people: Machine, town: Town) -> None:
+    scene = Scene(machine_of_people, "service", town.people())
+    assert proven(scene, "", tty="tty1") == "SUCCESS"
+    guess(scene, AFAR)
+    change = call(scene.machine, "manage", scene.alice.uid).request("recovery", renew=True)
+    assert change.answer(scene.alice.code()).done == {"ok": True}
 
 
 def test_r03_what_is_told_of_the_tenth_mistake_is_true(scene: Scene) -> None:
