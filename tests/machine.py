@@ -33,6 +33,8 @@ ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8", "TERM": "xterm", "HOME": "/root"
 PASSWORDS = {"alice": "correct horse", "bob": "battery staple", "carol": "tractor seven"}
 DEADLINE = 30.0  # seconds; for whatever should have happened long before
 
+# Begins a change of the store, and makes none.
+WRITE = 'import sqlite3; sqlite3.connect("/var/lib/pam-mfa/store.db", timeout=1).execute("BEGIN IMMEDIATE")'
 # A frame of the manage socket (native/PROTOCOL.md): REQUEST, "how are you".
 STATUS = b"\x01\x06\x00\x11" + b'{"verb":"status"}'
 
@@ -340,6 +342,18 @@ class Service:
     def send(self, number: int) -> None:
         """Send a signal, e.g. SIGSTOP to hang it."""
         os.kill(self.pid, number)
+
+    def freeze(self) -> None:
+        """Hang it while it writes nothing: whoever hangs in a write keeps everybody from writing, as they find out."""
+
+        def frozen() -> bool:
+            self.send(signal.SIGSTOP)
+            if self._machine.python(WRITE, user="pam-mfa", check=False).returncode == 0:
+                return True
+            self.send(signal.SIGCONT)
+            return False
+
+        wait_for("a moment in which the service writes nothing", frozen)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; returns its exit status (negative: the signal that ended it)."""

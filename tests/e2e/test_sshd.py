@@ -168,7 +168,7 @@ def test_a_service_that_was_stopped_is_replaced_by_the_engine(served_site: SiteM
 
 def test_a_service_that_hangs_is_replaced_by_the_engine(served_site: SiteMachine) -> None:
     served_site.start(section=PASSWORD_AND_CODE)
-    served_site.machine.service.send(signal.SIGSTOP)
+    served_site.machine.service.freeze()
     ssh = served_site.ssh(*WHO)
     ssh.answer(CODE, served_site.alice.code())
     assert ssh.ends_with(0) == ALICE
@@ -180,7 +180,7 @@ def test_a_service_that_hangs_at_the_prompt_lets_nobody_in(served_site: SiteMach
     served_site.start(section=KEY_AND_CODE)
     ssh = served_site.ssh(*WHO, key=True)
     ssh.expect(CODE)
-    served_site.machine.service.send(signal.SIGSTOP)
+    served_site.machine.service.freeze()
     ssh.type(served_site.alice.code())
     ssh.expect(CODE)
     ssh.type(served_site.alice.code())

@@ -173,7 +173,7 @@ def test_a_service_that_was_stopped_is_replaced_by_the_engine(served_site: SiteM
 
 def test_a_service_that_hangs_is_replaced_by_the_engine(served_site: SiteMachine) -> None:
     served_site.start()
-    served_site.machine.service.send(signal.SIGSTOP)
+    served_site.machine.service.freeze()
     sudo = served_site.sudo()
     sudo.answer(CODE, served_site.alice.code())
     assert sudo.ends_with(0) == ROOT

@@ -44,7 +44,7 @@ def host(machine_of_people: Machine) -> Iterator[Host]:
 def test_a_service_that_hangs_before_its_first_frame_is_replaced_by_the_engine(
     served: Machine, host: Host, alice: Person
 ) -> None:
-    served.service.send(signal.SIGSTOP)
+    served.service.freeze()
     code = alice.code()
     assert host.login("alice", code).code == "SUCCESS"
     assert records(served)[-1]["role"] == "engine"
