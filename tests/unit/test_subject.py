@@ -126,6 +126,14 @@ def test_a_caller_without_credentials_is_what_the_rule_is_about() -> None:
         assert world.run(login(asks, settings, FACTORS, Clock())).outcome is outcome
 
 
+@pytest.mark.parametrize(("subject", "source"), [(Subject.CALLER, ""), (Subject.USER, "~alice")])
+def test_callers_prove_their_own_at_this_host_and_others_as_who_they_are(subject: Subject, source: str) -> None:
+    """What somebody guesses of another's is not counted as that user's own mistakes (R03)."""
+    verdict, world = become([RIGHT, BOBS_CODE, RIGHT], settings=Settings(rules=(Rule(subject=subject),)))
+    assert verdict.outcome is Outcome.GRANTED
+    assert {attempt.source for attempt in world.store.attempts} == {source}  # type: ignore[attr-defined]
+
+
 def test_a_user_database_that_does_not_know_the_caller_is_no_way_in() -> None:
     with pytest.raises(LookupFailed):
         become([RIGHT], instead={0: LookupFailed("hangs")})
