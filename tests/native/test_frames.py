@@ -217,7 +217,8 @@ def test_texts_of_the_service_are_read_by_the_shim(kind: wire.Type, text: str) -
 @example(b"x" * 4096, 0)
 @example(b"x" * 4096, 1)
 def test_text_behind_other_bytes(payload: bytes, skip: int) -> None:
-    text = lib.frame_text(_frame(wire.encode(wire.Type.TELL, payload)), skip)
+    frame = _frame(wire.encode(wire.Type.TELL, payload))
+    text = lib.frame_text(frame, skip)  # lies in the frame, which has to live as long
     if skip > len(payload) or b"\0" in payload[skip:]:
         assert text == ffi.NULL
     else:
