@@ -69,9 +69,7 @@ def test_r03_where_one_factor_was_proven_all_of_the_account_are_familiar(store: 
     """Recovery codes and one-time codes above all: what helps somebody in need was proven nowhere before."""
     enrol(store, PHONE, CODES)
     assert right(store, 1, HOME) is Tried.ACCEPTED
-    wrong(store, HOME)
     enrol(store, TICKET)
-    assert tally(store, HOME, "ticket") == Tally()
     for factor in ("recovery", "ticket"):
         assert do(store, *[Attempt(ALICE, factor, None, at(), AFAR)] * 7)[-1] is Tried.WAITING
         assert tally(store, HOME, factor) == Tally(beyond=FREE + 1)
@@ -88,6 +86,15 @@ def test_r03_what_is_familiar_to_one_factor_forgives_nothing_of_another(store: A
     assert right(store, 1, HOME) is Tried.ACCEPTED
     assert tally(store, HOME, "recovery") == Tally(beyond=3)
     assert tally(store, AFAR, "recovery") == Tally(3, at(), LIMIT - SHARE)
+
+
+def test_a_new_factor_begins_without_failures_where_it_is_familiar(store: AnyStore) -> None:
+    enrol(store, PHONE)
+    assert right(store, 1, HOME) is Tried.ACCEPTED
+    wrong(store, HOME, 3)
+    enrol(store, TICKET)
+    assert tally(store, HOME, "ticket") == Tally()
+    assert tally(store, AFAR, "ticket") == Tally(0, None, LIMIT - SHARE)
 
 
 def test_what_is_counted_is_told_as_a_whole(store: AnyStore) -> None:
