@@ -91,7 +91,7 @@ class Budget:
         """After a wrong answer."""
         counted = self.of(source).failed(now)
         tally = Tally(counted.failures, now)
-        if self.knows(source) and counted.failures < SHARE:
+        if self._knows(source) and counted.failures < SHARE:
             return Budget(
                 self.others, tuple((known, tally if known == source else old) for known, old in self.familiar)
             )
@@ -104,13 +104,13 @@ class Budget:
         """
         last = self.others.last
         stopped = last is not None and elapsed(last, now) >= FORGOTTEN
-        others = self.others if self.knows(source) and not stopped else Tally()
+        others = self.others if self._knows(source) and not stopped else Tally()
         own = () if source is None else ((source, Tally()),)
         return Budget(others, (*own, *self._without(source))[:FAMILIAR])
 
     def met(self, source: bytes | None) -> Budget:
         """After a right one with another factor: familiar here, too, where that gives nobody more guesses."""
-        if source is None or self.knows(source):
+        if source is None or self._knows(source):
             return self
         kept, gone = self.familiar[: FAMILIAR - 1], self.familiar[FAMILIAR - 1 :]
         others = self.others
@@ -124,8 +124,7 @@ class Budget:
         """Without any failure; what is familiar stays."""
         return Budget(familiar=tuple((source, Tally()) for source, _ in self.familiar))
 
-    def knows(self, source: bytes | None) -> bool:
-        """Whether it has a share of its own."""
+    def _knows(self, source: bytes | None) -> bool:
         return any(known == source for known, _ in self.familiar)
 
     def _without(self, source: bytes | None) -> tuple[tuple[bytes, Tally], ...]:

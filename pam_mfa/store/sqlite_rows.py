@@ -170,7 +170,7 @@ def attempt(db: sqlite3.Connection, sealer: Sealer, op: Attempt) -> Tried:
     good = tried in (Tried.ACCEPTED, Tried.TOLERATED)
     counted = budget.proven(source, op.at) if good else budget.failed(source, op.at)
     keep_budget(db, op.uid, op.factor, counted)
-    if good and source is not None and not budget.knows(source):  # else the others know it, too, or have learnt better
+    if good and source is not None:
         meet(db, op.uid, op.factor, source)
     if tried is Tried.CLONE or standing(counted.of(source), op.at) is not Standing.OPEN:
         end_leases(db, op.uid)

@@ -50,7 +50,7 @@ def keep_budget(db: sqlite3.Connection, uid: int, factor: str, budget: Budget) -
         raise StoreCorrupt("a tally could not be written")
 
 
-def meet(db: sqlite3.Connection, uid: int, proven: str, source: bytes | None) -> None:
+def meet(db: sqlite3.Connection, uid: int, proven: str, source: bytes) -> None:
     """Where one factor was proven the others are not strangers' either: recovery codes are rarely proven anywhere."""
     for factor, budget in budgets(db, uid).items():
         if factor != proven and (met := budget.met(source)) is not budget:

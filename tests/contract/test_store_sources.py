@@ -88,6 +88,31 @@ def test_r03_what_is_familiar_to_one_factor_forgives_nothing_of_another(store: A
     assert tally(store, AFAR, "recovery") == Tally(3, at(), LIMIT - SHARE)
 
 
+def test_r03_where_one_factor_is_proven_day_by_day_the_others_do_not_forget_it(store: AnyStore) -> None:
+    """What they have not proven themselves they know by the order in which they met it."""
+    enrol(store, PHONE, CODES)
+    for step in range(FAMILIAR + 1):
+        assert right(store, 2 * step + 1, HOME) is Tried.ACCEPTED
+        assert right(store, 2 * step + 2, f"192.0.2.{100 + step}") is Tried.ACCEPTED
+    assert right(store, 99, HOME) is Tried.ACCEPTED
+    do(store, *[Attempt(ALICE, "recovery", None, at(), AFAR)] * (FREE + 1))
+    assert do(store, Attempt(ALICE, "recovery", Burn(CODES.id, 3), at(), HOME)) == (Tried.ACCEPTED,)
+
+
+def test_another_factors_row_that_is_damaged_lets_no_answer_count(store_path: str, opened: Open) -> None:
+    """Where an account is met anew all of its rows are read; the answer is not used up either."""
+    store = opened(store_path)
+    enrol(store, PHONE, CODES)
+    raw(
+        store_path,
+        f"UPDATE tally SET familiar = CAST(x'01' || zeroblob(275) AS BLOB) WHERE uid = {ALICE} AND factor = 'recovery'",
+    )
+    (tried,) = store.apply([(Attempt(ALICE, "totp", Advance(PHONE.id, 1), at(), HOME),)])
+    assert isinstance(tried, StoreCorrupt)
+    raw(store_path, f"UPDATE tally SET familiar = zeroblob(276) WHERE uid = {ALICE}")
+    assert right(store, 1, HOME) is Tried.ACCEPTED
+
+
 def test_a_new_factor_begins_without_failures_where_it_is_familiar(store: AnyStore) -> None:
     enrol(store, PHONE)
     assert right(store, 1, HOME) is Tried.ACCEPTED
