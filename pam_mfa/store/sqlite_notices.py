@@ -10,10 +10,10 @@ import sqlite3
 
 from ..errors import StoreCorrupt
 from .base import MAX_NOTICES, Heard
+from .numbers import WIDE
 from .rows import Notice
 from .seal import Sealer
 
-_ZERO = 1 << 62  # eight bytes from the start: a login that counts lengthens no row
 _FIND = "SELECT number, words FROM notice WHERE uid = ? AND user = ? ORDER BY number"
 _ADD = "INSERT INTO notice (uid, number, user, words) VALUES (?, ?, ?, ?)"
 _LAST = "SELECT max(number) FROM (SELECT uid, number FROM heard UNION ALL SELECT uid, number FROM notice) WHERE uid = ?"
@@ -28,14 +28,14 @@ def find_notices(db: sqlite3.Connection, sealer: Sealer, uid: int, user: str) ->
         return (), 0, 0
     before = rows[0][0] - 1
     found = db.execute("SELECT number FROM heard WHERE uid = ?", (uid,)).fetchone()
-    heard = min(found[0] if found else _ZERO, before)
-    return tuple(_notice(sealer, uid, user, words) for _, words in rows), before - heard, heard - _ZERO
+    heard = min(found[0] if found else WIDE, before)
+    return tuple(_notice(sealer, uid, user, words) for _, words in rows), before - heard, heard - WIDE
 
 
 def add_notice(db: sqlite3.Connection, sealer: Sealer, notice: Notice) -> None:
     """Keep a notice, and forget what is too old."""
     uid = notice.uid
-    db.execute("INSERT OR IGNORE INTO heard (uid, number) VALUES (?, ?)", (uid, _ZERO))
+    db.execute("INSERT OR IGNORE INTO heard (uid, number) VALUES (?, ?)", (uid, WIDE))
     forget_notices(db, uid, notice.user)
     (last,) = db.execute(_LAST, (uid,)).fetchone()
     text = f"{notice.at}\n{int(notice.by_root)}\n{notice.what}\n{notice.about}"
@@ -51,7 +51,7 @@ def forget_notices(db: sqlite3.Connection, uid: int, but: str | None = None) -> 
 
 def hear(db: sqlite3.Connection, sealer: Sealer, op: Heard) -> None:
     """Forget what was heard."""
-    last = op.last + _ZERO
+    last = op.last + WIDE
     db.execute("UPDATE heard SET number = max(number, ?) WHERE uid = ?", (last, op.uid))
     db.execute("DELETE FROM notice WHERE uid = ? AND user = ? AND number <= ?", (op.uid, op.user, last))
 
